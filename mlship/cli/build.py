@@ -33,8 +33,8 @@ def run(
     options = session(context)
     lines = Lines(folded=wire.environment().get("GITHUB_ACTIONS") == "true")
     with View(names(options.pipeline())) if sys.stderr.isatty() else lines as view:
-        record = run_steps(options.pipeline(view), view, replace=replace, older=older)
-    output.record(record, json=options.json)
+        record, found = run_steps(options.pipeline(view), view, replace=replace, older=older)
+    output.deployed(record, found, json=options.json)
 
 
 def fetch_data(

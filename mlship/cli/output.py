@@ -13,6 +13,8 @@ import msgspec
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mlship.steps.restore import Standing
+
 from mlship.cli import actions
 from mlship.domain import digests, shapes
 from mlship.domain.evidence import Record
@@ -128,6 +130,24 @@ def record(result: Record, *, json: bool, refuse: bool = True) -> None:
         line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
 
 
+def deployed(result: Record, found: "Standing | None", *, json: bool) -> None:
+    """Print the result of a deployment to production; of a release that was there, what it has.
+
+    Raises:
+        RefusedError: the verdict is not `passed`.
+    """
+    if found is None:
+        record(result, json=json)
+        return
+    release = str(result.evidence.release)
+    _set(release=release, verdict=result.evidence.verdict, endpoint=found.endpoint)
+    if json:
+        details = {"release": release, "step": "deploy-production", "verdict": "passed"}
+        as_json({**details, "facts": found, "record": result.digest})
+    else:
+        line(f"deploy-production {release}: passed. {found}")
+
+
 def warning(text: str) -> None:
     """Print a warning on stderr."""
     print(inert(visible(f"warning: {text}")), file=sys.stderr)
@@ -140,10 +160,14 @@ def notice(text: str) -> None:
 
 
 def _set_outputs(record: Record) -> None:
-    path = os.environ.get("GITHUB_OUTPUT")
-    if path:
-        outputs = {"release": str(record.evidence.release), "verdict": record.evidence.verdict}
-        actions.set_outputs(Path(path), outputs | _outputs(shapes.read(record)))
+    release, verdict = str(record.evidence.release), record.evidence.verdict
+    _set(release=release, verdict=verdict, **_outputs(shapes.read(record)))
+
+
+def _set(**outputs: str) -> None:
+    """Set outputs of the step of a GitHub job."""
+    if path := os.environ.get("GITHUB_OUTPUT"):
+        actions.set_outputs(Path(path), outputs)
 
 
 def _outputs(facts: Facts) -> dict[str, str]:

@@ -46,15 +46,14 @@ def deploy_production(
 
     Example: mlship deploy-production
     """
-    from mlship.steps.deploy import deploy_next
-    from mlship.steps.deploy import deploy_production as deploy
+    from mlship.steps import deploy, restore
 
     options = session(context)
     occupied = _occupied(replace=replace, wait=wait)
     if following:
         if release or occupied != "refuse" or older or dry_run or render:
             raise ConfigError("--next is used alone", hint="omit the release and other options")
-        deployed = deploy_next(options.pipeline())
+        deployed = deploy.deploy_next(options.pipeline())
         if deployed is not None:
             output.record(deployed, json=options.json)
         elif options.json:
@@ -73,8 +72,8 @@ def deploy_production(
     pipeline = options.pipeline()
     records = pipeline.read()
     chosen = pipeline.release(release, records)
-    record = deploy(pipeline, chosen, records, occupied=occupied, older=older)
-    output.record(record, json=options.json)
+    record = deploy.deploy_production(pipeline, chosen, records, occupied=occupied, older=older)
+    output.deployed(record, restore.standing(pipeline, record, records), json=options.json)
 
 
 def _occupied(*, replace: bool, wait: bool | None) -> "Occupied":

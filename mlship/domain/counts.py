@@ -1,5 +1,6 @@
 """What routers count of the requests to each slot, and how much it grew between two looks."""
 
+import math
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
@@ -98,6 +99,19 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
                 for time in sorted({*self.times, *other.times})
             },
         )
+
+    def without_worst(self, share: float) -> "Growth":
+        """Return the period without the worst share of its requests: lost ones, the slowest."""
+        count, slow = math.ceil(self.requests * share), math.ceil(self.timed * share)
+        left = []
+        for part in (self.failed, self.elsewhere, self.answered):
+            left.append(part - min(part, count))
+            count -= min(part, count)
+        times = {}
+        for time in sorted(self.times, reverse=True):
+            times[time] = self.times[time] - min(self.times[time], slow)
+            slow -= min(self.times[time], slow)
+        return Growth(failed=left[0], elsewhere=left[1], answered=left[2], times=times)
 
     def slower_than(self, milliseconds: float) -> int:
         """Return how many requests took at least so long."""

@@ -17,6 +17,14 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def quoted(output: str) -> str:
+    """Return the output of another program within a message, each line with a mark.
+
+    Its lines may start with `error:` and `next:`, as those of mlship do.
+    """
+    return "\n".join(f"  | {line}" for line in output.splitlines())
+
+
 def literal(value: Any) -> str:
     """Return a value on one line as JSON, a text in quotes, without control characters."""
     text = json.dumps(_json_types(value), ensure_ascii=False)

@@ -29,6 +29,10 @@ from mlship.domain.policy import ChallengerBounds
 QUANTILE: Final = 0.99
 LEAST_MS: Final = 10.0
 """A challenger that is slower by less is not slow, however quick the champion is."""
+MIN_PERIODS: Final = 2
+"""With fewer, `judge` decides nothing, because it leaves the worst one out."""
+MOMENT_SECONDS: Final = 3.0
+"""What is bad for no longer is one bad moment: a worker that ended is back by then."""
 _DEVIATIONS: Final = 3.0
 """The interval of a share misses it on one side once in 740 times."""
 
@@ -97,9 +101,11 @@ class Period(NamedTuple):
     """What happened between two looks.
 
     Attributes:
-        until: seconds of a clock that nobody sets.
+        since: seconds of a clock that nobody sets.
+        until: likewise.
     """
 
+    since: float
     until: float
     champion: Growth
     challenger: Growth
@@ -114,8 +120,10 @@ def recent(periods: Sequence[Period], bounds: ChallengerBounds) -> tuple[Period,
 def judge(periods: Sequence[Period], bounds: ChallengerBounds, *, alone: bool) -> Judgement:
     """Decide whether the challenger is beyond a bound in a window, and the champion no worse.
 
-    The period that is worst for the challenger does not count against it: one moment in which a
-    node was busy is not a challenger that keeps failing. So there is no decision in one period.
+    One bad moment of the challenger does not count against it: a node that was busy for a second is
+    not a challenger that keeps failing. It is beyond a bound in the periods without the worst one,
+    or in all of them without `MOMENT_SECONDS` of the worst one. So there is no decision in one
+    period, and what is bad for several seconds counts, also between two looks.
 
     Args:
         periods: of the window.
@@ -124,13 +132,13 @@ def judge(periods: Sequence[Period], bounds: ChallengerBounds, *, alone: bool) -
             fails no request, and its speed with nothing.
     """
     champion = Growth() if alone else _together([period.champion for period in periods])
-    challenger = [period.challenger for period in periods]
-    whole, lasting = _together(challenger), _without_worst(challenger, lambda each: each.lost)
+    whole = _together([period.challenger for period in periods])
+    rest = _without_worst(periods, lambda each: each.lost)
     verdict: Verdict = "undecided"
-    reason = _few(champion, lasting, bounds, alone=alone)
+    reason = _few(champion, rest[0], bounds, alone=alone)
     if not reason:
-        speed = _Speed() if alone else _speed(champion, challenger, bounds)
-        beyond = "; ".join(filter(None, (_failing(champion, lasting, bounds), speed.slow)))
+        speed = _Speed() if alone else _speed(champion, periods, bounds)
+        beyond = "; ".join(filter(None, (_failing(champion, rest, bounds), speed.slow)))
         margin = (bounds.errors or 0.0) if speed.slow else 0.0
         why_not = worse(periods, margin) if beyond and not alone else ""
         if why_not:
@@ -178,15 +186,16 @@ def _share(part: tuple[int, int]) -> float:
     return count / total if total else 0.0
 
 
-def _failing(champion: Growth, challenger: Growth, bounds: ChallengerBounds) -> str:
-    above = excess((champion.lost, champion.requests), (challenger.lost, challenger.requests))
-    if bounds.errors is None or not above > bounds.errors:
-        return ""
-    other = f", of the champion's {_lost(champion)}" if champion.requests else ""
-    return (
-        f"of the challenger's requests, {_lost(challenger)} failed or were answered by another "
-        f"release{other}: more than {bounds.errors:.4g} above it"
-    )
+def _failing(champion: Growth, rest: Sequence[Growth], bounds: ChallengerBounds) -> str:
+    for challenger in rest:
+        above = excess((champion.lost, champion.requests), (challenger.lost, challenger.requests))
+        if bounds.errors is not None and above > bounds.errors:
+            other = f", of the champion's {_lost(champion)}" if champion.requests else ""
+            return (
+                f"of the challenger's requests, {_lost(challenger)} failed or were answered by "
+                f"another release{other}: more than {bounds.errors:.4g} above it"
+            )
+    return ""
 
 
 def worse(periods: Sequence[Period], margin: float = 0.0) -> str:
@@ -213,26 +222,28 @@ class _Speed(NamedTuple):
     unknown: str = ""
 
 
-def _speed(champion: Growth, challenger: Sequence[Growth], bounds: ChallengerBounds) -> _Speed:
+def _speed(champion: Growth, periods: Sequence[Period], bounds: ChallengerBounds) -> _Speed:
     if bounds.slower is None:
         return _Speed()
     usual = champion.quantile(QUANTILE)
     most = max(bounds.slower * usual, usual + LEAST_MS)
-    rest = _without_worst(challenger, lambda each: each.slower_than(most))
+    rest = _without_worst(periods, lambda each: each.slower_than(most))
     needed = bounds.min_requests
-    if champion.timed < needed or rest.timed < needed:
+    if champion.timed < needed or rest[0].timed < needed:
         return _Speed(
             unknown=f"speed is not compared: the times of {champion.timed} requests of the "
-            f"champion and {rest.timed} of the challenger are known; each needs {needed}"
+            f"champion and {rest[0].timed} of the challenger are known; each needs {needed}"
         )
-    slow = rest.slower_than(most)
-    above = excess((champion.slower_than(most), champion.timed), (slow, rest.timed))
-    if not lower(slow, rest.timed) > 1 - QUANTILE or not above > 0:
-        return _Speed()
-    return _Speed(
-        slow=f"{slow} of {rest.timed} requests of the challenger took {most:.4g} ms or more: its "
-        f"p99 is {rest.quantile(QUANTILE):.4g} ms, that of the champion {usual:.4g} ms"
-    )
+    for part in rest:
+        slow = part.slower_than(most)
+        above = excess((champion.slower_than(most), champion.timed), (slow, part.timed))
+        if lower(slow, part.timed) > 1 - QUANTILE and above > 0:
+            return _Speed(
+                slow=f"{slow} of {part.timed} requests of the challenger took {most:.4g} ms or "
+                f"more: its p99 is {part.quantile(QUANTILE):.4g} ms, that of the champion "
+                f"{usual:.4g} ms"
+            )
+    return _Speed()
 
 
 def _few(champion: Growth, challenger: Growth, bounds: ChallengerBounds, *, alone: bool) -> str:
@@ -241,7 +252,8 @@ def _few(champion: Growth, challenger: Growth, bounds: ChallengerBounds, *, alon
         return ""
     return (
         f"too few requests: {champion.requests} of the champion and {challenger.requests} of the "
-        f"challenger in the last {bounds.seconds:g} s, without its worst look; each needs {needed}"
+        f"challenger in the last {bounds.seconds:g} s, without its worst look; "
+        f"each needs {needed}"
     )
 
 
@@ -266,7 +278,18 @@ def _together(growths: Sequence[Growth]) -> Growth:
     return total
 
 
-def _without_worst(growths: Sequence[Growth], badness: Callable[[Growth], int]) -> Growth:
-    """Return all periods but the one with most bad requests."""
-    worst = max(range(len(growths)), key=lambda place: badness(growths[place]), default=0)
-    return _together([growth for place, growth in enumerate(growths) if place != worst])
+def _without_worst(
+    periods: Sequence[Period], badness: Callable[[Growth], int]
+) -> tuple[Growth, Growth]:
+    """Return the challenger's requests without those of the period with most bad ones.
+
+    And those without `MOMENT_SECONDS` of that period, in which as many as possible were bad.
+    """
+    growths = [period.challenger for period in periods]
+    worst = max(range(len(growths)), key=lambda place: badness(growths[place]), default=None)
+    if worst is None:
+        return Growth(), Growth()
+    bad, period = growths.pop(worst), periods[worst]
+    share = MOMENT_SECONDS / max(MOMENT_SECONDS, period.until - period.since)
+    others = _together(growths)
+    return others, others.plus(bad.without_worst(share))

@@ -179,11 +179,10 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
     workers = _Workers(options, spawned)
     commits: Commits = Commits(sink, loop)
     bundle = bundles.manifest(options.bundle, expected=options.expected)
-    digest = digests.of_file(options.bundle / bundles.MANIFEST)
     metrics = Metrics(bundle, release=options.identity.name, slot=options.identity.slot)
     pool = Pool(
         bundle,
-        digest,
+        digests.of_file(options.bundle / bundles.MANIFEST),
         workers.start,
         workers=options.workers,
         watcher=Watching(metrics, log),
@@ -198,6 +197,7 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
         new_id=new_id,
         timeout=options.timeout,
         metrics=metrics,
+        note=log,
     )
     metrics.watch(sink.backlog, _now)
     metrics.watch_pool(pool.queued, pool.in_flight)

@@ -3,7 +3,7 @@
 What a method says of the server and of the model is the page of the same meaning; `ModelInfer` is a
 route with a dialect of its own. So checks, ids, log and metrics are those of HTTP. The message of a
 call without a valid API key is not read, unless it is a probe. The number of calls at once is
-bounded.
+bounded, and that of messages that arrive at once.
 """
 
 import asyncio
@@ -21,7 +21,11 @@ Answer = Callable[[Request], Awaitable[Response]]
 Admits = Callable[[str, Mapping[str, str]], bool]
 
 CALLS: Final = 256
-"""With so many calls at once, more are refused: each may have a message of `BODY_BYTES`."""
+"""With so many calls at once, more are refused."""
+READS = 16
+"""So many messages arrive at once, each of up to `BODY_BYTES`; others wait at their clients."""
+BUSY_SECONDS = 2.0
+"""How long a message may take to arrive while others wait for their turn."""
 MESSAGE_SECONDS = 10.0
 """How long a message may take to arrive: without an end, calls that send none would take all."""
 
@@ -90,7 +94,7 @@ async def start(answer: Answer, admits: Admits, host: str, port: int) -> Any:
         ],
         maximum_concurrent_rpcs=CALLS,
     )
-    server.add_generic_rpc_handlers((_Methods(answer, admits),))
+    server.add_generic_rpc_handlers((_Methods(answer, admits, Reading()),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         server.add_insecure_port(address)
@@ -104,14 +108,14 @@ async def start(answer: Answer, admits: Admits, host: str, port: int) -> Any:
 class _Methods:
     """The methods of the service; gRPC asks for one before it reads the message of a call."""
 
-    def __init__(self, answer: Answer, admits: Admits) -> None:
+    def __init__(self, answer: Answer, admits: Admits, reading: "Reading") -> None:
         import grpc
 
         self._admits = admits
         methods = {name: _page(name, answer, *page) for name, page in _PAGES.items()}
         methods["ModelInfer"] = _infer(answer)
         self._handlers = {
-            f"/{SERVICE}/{name}": grpc.stream_unary_rpc_method_handler(_with_message(method))
+            f"/{SERVICE}/{name}": grpc.stream_unary_rpc_method_handler(reading.before(method))
             for name, method in methods.items()
         }
         pages = {**_PAGES, "ModelInfer": ("POST", ROUTE)}
@@ -131,27 +135,45 @@ class _Methods:
         return self._handlers.get(call.method)
 
 
-def _with_message(
-    method: Callable[[bytes, Any], Awaitable[bytes]],
-) -> Callable[[Any, Any], Awaitable[bytes]]:
-    """Return a method that reads its message within a time.
+class Reading:
+    """Reads the messages of calls, a few at a time: how large one is, is known when it is there.
 
-    It is that of a stream, which asks for a message: one of a single message is not called before
-    that has arrived. On the wire, they are the same.
+    The methods are those of a stream, which asks for a message: one of a single message is not
+    called before that has arrived. On the wire, they are the same.
     """
-    import grpc
 
-    async def called(_: Any, context: Any) -> bytes:
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(READS)
+
+    def before(
+        self, method: Callable[[bytes, Any], Awaitable[bytes]]
+    ) -> Callable[[Any, Any], Awaitable[bytes]]:
+        """Return a method that reads its message within a time, then does what this one does."""
+
+        async def called(_: Any, context: Any) -> bytes:
+            return await method(await self._message(context), context)
+
+        return called
+
+    async def _message(self, context: Any) -> bytes:
+        import grpc
+
         try:
-            message = await asyncio.wait_for(context.read(), MESSAGE_SECONDS)
+            await asyncio.wait_for(self._places.acquire(), MESSAGE_SECONDS)
         except TimeoutError:
-            text = f"the message did not arrive within {MESSAGE_SECONDS:g} seconds"
+            text = "too many messages arrive at once; retry later"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        seconds = BUSY_SECONDS if self._places.locked() else MESSAGE_SECONDS
+        try:
+            message: bytes = await asyncio.wait_for(context.read(), seconds)
+        except TimeoutError:
+            text = f"the message did not arrive within {seconds:g} seconds"
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+        finally:
+            self._places.release()
         if message is grpc.aio.EOF:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
-        return await method(message, context)
-
-    return called
+        return message
 
 
 def _refusal(answer: Answer, method: str, path: str) -> Callable[[Any, Any], Awaitable[bytes]]:

@@ -15,11 +15,12 @@ class JobQueue:
 
     Attributes:
         rows: the number of rows that wait.
+        size: about how many bytes of memory they and their requests take.
     """
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
-        self.rows = 0
+        self.rows = self.size = 0
 
     def __len__(self) -> int:
         """Return the number of jobs, with those that were dropped."""
@@ -28,7 +29,7 @@ class JobQueue:
     def append(self, job: Job) -> None:
         """Let a job wait."""
         self._jobs.append(job)
-        self.rows += len(job.rows)
+        self._add(job)
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Let jobs that were taken wait again, before all others."""
@@ -38,11 +39,11 @@ class JobQueue:
                 job.is_sent = False
                 job.sent = 0.0
                 self._jobs.appendleft(job)
-                self.rows += len(job.rows)
+                self._add(job)
 
     def drop(self, job: Job) -> None:
         """Forget the rows of a job that waits."""
-        self.rows -= len(job.rows)
+        self._subtract(job)
         job.rows = Table()
 
     def check(self, now: float) -> None:
@@ -70,11 +71,19 @@ class JobQueue:
                 self.drop(job)
                 refuse_late(job)
                 continue
-            self.rows -= len(job.rows)
+            self._subtract(job)
             job.is_sent = True
             job.sent = now
             jobs.append(job)
         return jobs
+
+    def _add(self, job: Job) -> None:
+        self.rows += len(job.rows)
+        self.size += job.size
+
+    def _subtract(self, job: Job) -> None:
+        self.rows -= len(job.rows)
+        self.size -= job.size
 
 
 def refuse_late(job: Job) -> None:

@@ -61,6 +61,7 @@ class Job:
         queued: the monotonic time when it came; 0 for a model in this process.
         sent: the monotonic time when it was sent to a worker; 0 if it was not.
         is_repeated: whether a worker has ended before it had read it.
+        size: about how many bytes it takes until it is computed, with its request.
     """
 
     __slots__ = (
@@ -74,6 +75,7 @@ class Job:
         "queued",
         "rows",
         "sent",
+        "size",
     )
 
     def __init__(
@@ -92,6 +94,7 @@ class Job:
         self.is_done = False
         self.is_repeated = False
         self.queued = self.sent = 0.0
+        self.size = 0
         self._finish = finish
 
     def hear(self, listen: Callable[[Answer], None]) -> None:

@@ -1,4 +1,4 @@
-"""The pool of workers: a queue that is bounded by time, and workers that are replaced.
+"""The pool of workers: a queue that is bounded by time and by size, and workers that are replaced.
 
 A request that cannot be answered before its deadline is refused when it comes. One that may have
 been computed when its worker ended is not computed again: it may be what ended the worker.
@@ -26,6 +26,8 @@ SILENT_SECONDS = 3.0
 SILENT_FACTOR = 20
 """While others wait and no worker is free, one is hung that takes so long and so many times as long
 as its rows take in the mean."""
+QUEUE_BYTES = 128 << 20
+"""What requests that wait may take of the memory; a single one may take more."""
 _TURN_SECONDS = 0.5
 """A check counts no more of the time: workers are not to blame when the machine stands still."""
 FIRST_PAUSE = 0.25
@@ -148,20 +150,14 @@ class Pool:
         """Queue a job.
 
         Raises:
-            RefusedRequest: it could not be answered before its deadline.
+            RefusedRequest: it could not be answered before its deadline, or there is no room.
         """
         wait = self._wait()
-        is_ready = any(slot.is_ready for slot in self._slots)
         job.queued = self._clock()
         if wait and job.queued + wait + len(job.rows) * self._row_seconds > job.deadline:
-            state = "busy" if is_ready else "being started again"
-            raise RefusedRequest(
-                f"the model is {state}: the request would not be answered before its deadline",
-                status=429 if is_ready else 503,
-                hint=f"retry after {math.ceil(wait)} seconds, or send fewer requests",
-                retry_after=math.ceil(wait),
-                reason="" if is_ready else refusals.RESTARTING,
-            )
+            raise self._refusal(wait, "the request would not be answered before its deadline")
+        if self._queue.size and self._queue.size + job.size > QUEUE_BYTES:
+            raise self._refusal(wait, "requests that wait take all memory that is for them")
         self._queue.append(job)
         self._dispatch_soon()
 
@@ -300,6 +296,17 @@ class Pool:
         except OSError as error:
             self._watcher.note(f"a worker cannot be started: {error.strerror}; it is tried again")
             slot.start_at = self._clock() + LONGEST_PAUSE
+
+    def _refusal(self, wait: float, why: str) -> RefusedRequest:
+        is_ready = any(slot.is_ready for slot in self._slots)
+        seconds = max(1, math.ceil(wait))
+        return RefusedRequest(
+            f"the model is {'busy' if is_ready else 'being started again'}: {why}",
+            status=429 if is_ready else 503,
+            hint=f"retry after {seconds} seconds, or send fewer requests",
+            retry_after=seconds,
+            reason="" if is_ready else refusals.RESTARTING,
+        )
 
     def _wait(self) -> float:
         """Return the estimated seconds until a job that comes now is sent to a worker."""

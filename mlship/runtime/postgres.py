@@ -20,6 +20,7 @@ from mlship.domain.lines import Inserted
 from mlship.domain.prediction import Prediction
 from mlship.errors import ConfigError, MlshipError, UnavailableError, shown
 from mlship.runtime.groups import Backlog, GroupCommit, Written
+from mlship.runtime.record import UnfitRowsError
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error
@@ -233,10 +234,14 @@ class Database:
         return connection
 
     def _mapped(self, error: "Error") -> UnavailableError:
+        from psycopg import DataError
+
         reason = " ".join(str(error).split())[:300]
         if self._password:
             reason = reason.replace(self._password, "***")
         message = f"cannot write the prediction log {shown(self._url)}: {reason}"
+        if isinstance(error, DataError):
+            return UnfitRowsError(message, hint=_HINT, reason=reason)
         return UnavailableError(message, hint=_HINT)
 
 

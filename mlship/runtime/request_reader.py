@@ -199,6 +199,11 @@ class RequestReader:
         if self._parser.should_upgrade() and messages.has_body(self._headers):
             self._is_upgrade_last = is_last
             return  # the body follows, by another parser
+        if self._is_stranger and self.size and self._knows(self._headers):
+            # Without its body, it would be refused for that.
+            message = "the API key was added while the request arrived"
+            self._refuse(503, message, "send the request again")
+            return
         body = bytes(self._body)  # which copies nothing if it came in one piece
         request = Request(
             method=self._parser.get_method().decode("ascii"),

@@ -28,6 +28,7 @@ from mlship.runtime.options import Identity
 from mlship.runtime.readiness import Readiness
 from mlship.runtime.record import Record
 from mlship.runtime.statistics import Statistics
+from mlship.runtime.unlogged import Unlogged
 
 State = Literal["starting", "ready", "failed", "draining"]
 _INDEX = "/v2/repository/index"
@@ -35,6 +36,8 @@ _INDEX = "/v2/repository/index"
 TIMEOUT = "mlship-timeout"
 """The header with the seconds that a client waits."""
 TIMEOUT_SECONDS = 30.0
+_ROW_BYTES, _VALUE_BYTES = 128, 64
+"""What a row and a number in it take in memory at most until they are computed."""
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -49,6 +52,7 @@ class Service:
         new_id: creates the id of a request that has none.
         timeout: the seconds until a request must be computed.
         metrics: of this process; by default new ones.
+        note: shows a line to the operator.
     """
 
     def __init__(
@@ -61,12 +65,14 @@ class Service:
         new_id: Callable[[], str],
         timeout: float = TIMEOUT_SECONDS,
         metrics: Metrics | None = None,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.state: State = "starting"
         self.failure = ""
         self._model = model
         self._identity = identity
         self._record = record
+        self._unlogged = Unlogged(note)
         self._clock = clock
         self._new_id = new_id
         self._timeout = timeout
@@ -279,6 +285,7 @@ class Service:
         rows = decoder.check(call.rows, self._model.bundle.schema)
         exchange = Exchange(request, self._request_id(request), call, at, reply)
         job = Job(rows, deadline, partial(self._computed, exchange), exchange.request_id, limit)
+        job.size = len(request.body) + len(rows) * (_ROW_BYTES + _VALUE_BYTES * len(self._names))
         exchange.submit(self._model, job, rows)
         return exchange
 
@@ -312,6 +319,9 @@ class Service:
                 self._written(exchange, response, None)
                 return
             written = self._record.append(self._predictions(exchange, ids))
+        except UnavailableError as error:
+            self._answer(exchange, self._unlogged.response(error, exchange.route))
+            return
         except Exception as error:  # noqa: BLE001 (an internal error gets a response too)
             self._answer(exchange, self._response_to(error, exchange.route))
             return
@@ -340,11 +350,8 @@ class Service:
 
     def _written(self, exchange: Exchange, response: Response, error: BaseException | None) -> None:
         """Answer a request whose predictions are durable, or status 503 if they could not be."""
-        if isinstance(error, MlshipError):
-            response = http.of_error(error, 503, exchange.route, reason=refusals.LOG)
-        elif error is not None:
-            fault = Fault(message=f"the prediction log failed: {error}")
-            response = http.of_fault(fault, 503, exchange.route, reason=refusals.LOG)
+        if error is not None:
+            response = self._unlogged.response(error, exchange.route)
         else:
             rows = len(exchange.outputs)
             self.metrics.predicted(

@@ -14,7 +14,7 @@ from mlship import files
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import api_keys
 from mlship.domain.api_keys import ApiKeys
-from mlship.errors import ConfigError, UnavailableError
+from mlship.errors import ConfigError, NotFoundError, UnavailableError
 
 OPEN: Final = "it answers whoever reaches its load balancer"
 _NEXT: Final = "run the command as the owner of the file, and make its folder writable"
@@ -75,12 +75,20 @@ def remove(place: KeyPlace, name: str) -> None:
 
 
 def keys_in(place: KeyPlace) -> ApiKeys:
-    """Return the keys of a target; none if there is no file yet.
+    """Return the keys of a target.
 
     Raises:
+        NotFoundError: there is no file yet, with which no replica starts.
         ConfigError: the file cannot be read.
     """
-    return _keys_in(place.path)
+    try:
+        return api_keys.read(place.path)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        message = f"there is no file of API keys at {place.path}"
+        hint = "`mlship api-keys add NAME` creates it"
+        raise NotFoundError(message, hint=hint) from error
 
 
 def openness(config: TargetConfig, name: str) -> tuple[str, str] | None:

@@ -1,6 +1,5 @@
 """deploy-staging and deploy-production: run a release in a target and route traffic to it."""
 
-from collections.abc import Collection
 from functools import partial
 from typing import Final, Literal
 
@@ -9,20 +8,20 @@ import msgspec
 from mlship.config.project import TargetConfig
 from mlship.domain import checks, gates, shapes
 from mlship.domain.checks import Check
-from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import slot_of
-from mlship.domain.evidence import TRANSITIONS, Record, Saw, Step
+from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Aliased, Deployed, Displaced, Routed, Staged, Waiting
 from mlship.domain.history import History
 from mlship.domain.policy import Occupied
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias
-from mlship.errors import ConflictError, NotFoundError, RefusedError
+from mlship.errors import NotFoundError, RefusedError
 from mlship.steps import compatibility
 from mlship.steps.api_keys import openness
 from mlship.steps.generation import check_generation, later
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.restore import restored
 from mlship.steps.spooled import check_delivered
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
 
@@ -105,7 +104,8 @@ def deploy_production(
         older: deploy it although a later release was deployed since.
 
     Returns:
-        The evidence `deploy-production`, or `await-production` if the release waits.
+        The evidence `deploy-production`, or `await-production` if the release waits. Of a release
+        that is in production, nothing is recorded: it is the evidence of how it came there.
 
     Raises:
         RefusedError: the release is not fit for production, another challenger runs, or a later
@@ -123,7 +123,7 @@ def deploy_production(
         history = records.history
         # A release that has passed the gate is restored without asking the gate again.
         if history.role(release) in ("champion", "challenger"):
-            return _restored(fenced, release, records)
+            return restored(fenced, release, records)
         passed = check_fitness(fenced, release, records)
         # An interrupted deployment was allowed: beside a challenger, it was started with --replace.
         begun = bool(recorded("deploy-production", release, records))
@@ -348,34 +348,3 @@ def share(role: Alias, config: TargetConfig) -> tuple[int, int]:
     if role == "champion":
         return 100, config.replicas
     return 0 if config.shadow else config.challenger_weight, config.challenger_replicas
-
-
-def _restored(pipeline: Pipeline, release: Release, records: Records) -> Record:
-    """Restore replicas, the route of the ledger, and what leads to a cluster, if they were lost."""
-    target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
-    history = records.history
-    is_champion = history.champion == release
-    replicas = config.replicas if is_champion else config.challenger_replicas
-    ready(pipeline, release, replicas, records)
-    if is_champion and not target.routes().split.weights:
-        set_route(target, {release: 100})
-    elif isinstance(target, Clustered) and not target.reached().get(slot_of(release), True):
-        # What leads to its cluster may be missing, or its address may have changed.
-        current = target.routes()
-        target.route(current.split, expected=current.revision)
-    pipeline.store.point("champion" if is_champion else "challenger", release)
-    steps: Collection[Step] = TRANSITIONS if is_champion else ("deploy-production",)
-    record = next(
-        (
-            known
-            for known in reversed(records)
-            if known.evidence.release == release and known.evidence.step in steps
-        ),
-        None,
-    )
-    if record is None:
-        raise ConflictError(
-            f"the ledger has no deployment of {release}", hint="run `mlship status`"
-        )
-    pipeline.progress.note(f"{release} is already {history.role(release)}")
-    return record

@@ -19,6 +19,7 @@ from mlship.steps.deploy import deploy_production, deploy_staging
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.push import STEP as PUSH
 from mlship.steps.push import push
+from mlship.steps.restore import Standing, standing
 from mlship.steps.test import test
 from mlship.steps.train import train
 from mlship.steps.verify import verify
@@ -33,7 +34,7 @@ class _Stage(NamedTuple):
 
 def run(
     pipeline: Pipeline, listener: Listener, *, replace: bool = False, older: bool = False
-) -> Record:
+) -> tuple[Record, Standing | None]:
     """Train, test, deploy to staging, verify there, deploy to production.
 
     If a target runs images, an image is built, tested in a container and pushed before staging.
@@ -45,24 +46,32 @@ def run(
         older: deploy the release although a later one was deployed since.
 
     Returns:
-        The last record: of `deploy-production`, or of the first step that did not pass.
+        The last record, of `deploy-production`, or of the first step that did not pass. With what
+        the release has in production, if it was there before.
     """
     listener.started("train")
-    before = pipeline.read()
+    records = pipeline.read()
     record = train(pipeline)
-    listener.finished(record, reused=record in before)
+    listener.finished(record, reused=record in records)
+    found: Standing | None = None
     release = record.evidence.release
     for stage in _stages(pipeline, replace=replace, older=older):
         if stage.left_out:
             listener.skipped(stage.step, stage.left_out)
             continue
         listener.started(stage.step)
-        proven = stage.proven(pipeline, release, pipeline.read())
+        records = pipeline.read()
+        proven = stage.proven(pipeline, release, records)
         record = proven or stage.act(pipeline, release)
-        listener.finished(record, reused=proven is not None)
+        if stage.step == "deploy-production":
+            found = standing(pipeline, record, records)
+        if found is not None:
+            listener.skipped(stage.step, str(found))
+        else:
+            listener.finished(record, reused=proven is not None)
         if record.evidence.verdict != "passed":
             break
-    return record
+    return record, found
 
 
 def names(pipeline: Pipeline) -> tuple[str, ...]:

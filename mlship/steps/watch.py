@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,7 +12,7 @@ from mlship.domain.deployment import Split, slot_of
 from mlship.domain.evidence import Record, Saw, Verdict
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.domain.watch import Judgement, Period, Side, Watched, judge, recent, worse
+from mlship.domain.watch import MIN_PERIODS, Judgement, Period, Side, Watched, judge, recent, worse
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -25,9 +25,6 @@ from mlship.steps.drift import split_record, undone
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.traffic import give
 from mlship.steps.transition import changing
-
-_LEAST_PERIODS: Final = 2
-"""With fewer, `judge` decides nothing, because it leaves the worst one out."""
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +134,7 @@ class _Watcher:
         self._records = Records()
         self._pair: _Pair | None = None
         self._before: Look | None = None
+        self._looked = 0.0
         self._periods: tuple[Period, ...] = ()
         self._decision: Record | None = None
         self._beyond = ""
@@ -207,7 +205,7 @@ class _Watcher:
         It may be old: nothing is done in one period, as with a new decision. If the challenger is
         within its bounds, that is recorded at once, so that the decision is not carried out later.
         """
-        if len(self._periods) < _LEAST_PERIODS:
+        if len(self._periods) < MIN_PERIODS:
             return None
         if judgement.verdict == "passed":
             try:
@@ -240,12 +238,13 @@ class _Watcher:
     def _look(self, pair: _Pair) -> Judgement:
         counts = self._target.counts()
         self._looks += 1
-        before = self._before
+        before, since = self._before, self._looked
         # A router that is not ready at one look is compared with its last counts when it is back.
-        self._before = {**(before or {}), **counts}
+        self._before, self._looked = {**(before or {}), **counts}, self._timer()
         if before is not None:
             period = Period(
-                self._timer(),
+                since,
+                self._looked,
                 grown(before, counts, slot_of(pair.champion)),
                 grown(before, counts, slot_of(pair.challenger)),
             )

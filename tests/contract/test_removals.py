@@ -107,6 +107,24 @@ def test_a_person_is_removed_with_outcomes_and_shadows_and_others_stay(place: Pl
     assert not place.removals.unreached(OURS)
 
 
+def test_a_file_that_is_rewritten_keeps_its_owner_and_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By sudo, the replica that writes to it and its owner would be locked out."""
+    place = in_folders(tmp_path)
+    place.write(of(ADA, "a"), of(BEN, "b"))
+    (segment,) = tmp_path.rglob("*.jsonl")
+    segment.chmod(0o640)
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        files, "_keep_access", lambda former, _: owners.append((former.st_uid, former.st_gid))
+    )
+    place.removals.remove(OF_ADA, OURS)
+    assert place.ids() == ["b"]
+    after = segment.stat()
+    assert (owners, after.st_mode & 0o777) == ([(after.st_uid, after.st_gid)], 0o640)
+
+
 def test_corrections_are_removed_with_their_outcomes(place: Place) -> None:
     place.write(of(ADA, "a"), of(BEN, "b"))
     place.observations.take([outcome("a"), outcome("b")], OURS)

@@ -41,6 +41,10 @@ from tests.harness.places import Notes
 _KINDS = {place.plural: kind for kind, place in PLACES.items()}
 _EXITED = {"state": {"terminated": {"exitCode": 1}}, "restartCount": 9}
 """The state of a container that keeps exiting; it counts for pods only that are not ready."""
+_ENDING = (
+    'services "mlship" is forbidden: unable to create new content in namespace iris because it is '
+    "being terminated"
+)
 _QUICKLY = Patience(deadline=1, attempts=1)
 
 
@@ -51,6 +55,7 @@ class KilledError(BaseException):
 class FakeApiServer:
     """The objects of one namespace, by plural and name.
 
+    Its namespace takes no new object if it `is_ending`; `forbidden` has rights: `patch pods`.
     Pods of the images in `broken` keep exiting. `limit` is called for each write, and once more
     after it; it may raise `KilledError`.
     """
@@ -59,6 +64,8 @@ class FakeApiServer:
         self.name = name
         self.answers = True
         self.gives_addresses = True
+        self.is_ending = False
+        self.forbidden: set[str] = set()
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.writes: list[str] = []
         self.access = Access(
@@ -109,7 +116,7 @@ class FakeApiServer:
         if not self.answers:
             raise httpx.ConnectTimeout("timed out", request=request)
         if request.url.path.endswith("selfsubjectaccessreviews"):
-            return self._of({"kind": "Review", "apiVersion": "v1", "status": {"allowed": True}})
+            return self._reviewed(json.loads(request.content)["spec"]["resourceAttributes"])
         _, _, rest = request.url.path.partition("/namespaces/iris/")
         plural, _, name = rest.partition("/")
         body = json.loads(request.content) if request.content else {}
@@ -117,6 +124,8 @@ class FakeApiServer:
             return self._read(plural, name, request.url.params.get("labelSelector", ""))
         is_merge = request.headers["content-type"] == "application/merge-patch+json"
         name = name or body["metadata"]["name"]
+        if self.is_ending and request.method == "POST":
+            return self._refused(403, "Forbidden", _ENDING)
         if "dryRun" in request.url.params:
             kept, made = self._version, self._filled(plural, body)
             self._version = kept
@@ -212,8 +221,12 @@ class FakeApiServer:
     def _of(self, document: dict[str, Any]) -> httpx.Response:
         return httpx.Response(200, json=document)
 
-    def _refused(self, code: int, reason: str) -> httpx.Response:
-        return httpx.Response(code, json={"message": reason.lower(), "reason": reason})
+    def _refused(self, code: int, reason: str, message: str = "") -> httpx.Response:
+        return httpx.Response(code, json={"message": message or reason.lower(), "reason": reason})
+
+    def _reviewed(self, right: dict[str, str]) -> httpx.Response:
+        allowed = f"{right['verb']} {right['resource']}" not in self.forbidden
+        return self._of({"kind": "Review", "apiVersion": "v1", "status": {"allowed": allowed}})
 
 
 class FakeMember(Member):

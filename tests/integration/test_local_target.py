@@ -275,8 +275,20 @@ def test_a_client_chooses_neither_a_request_id_nor_to_be_a_copy(local: Place) ->
 
 def test_before_the_first_route_the_router_says_that_nobody_gets_traffic(local: Place) -> None:
     local.deploy(ONE)
-    assert ask(local).status_code == 503
-    assert "no release gets traffic" in ask(local).json()["error"]
+    refused = ask(local)
+    assert (refused.status_code, refused.headers["content-type"]) == (503, "application/json")
+    text = "the load balancer answered 503: no release gets traffic here yet"
+    assert refused.json() == {"error": {"message": text}}
+    ready = httpx.get(local.target.routes().endpoint + "/v2/health/ready")
+    assert (ready.status_code, ready.json()) == (503, {"error": text})
+
+
+def test_an_error_of_the_router_has_the_shape_of_those_of_replicas(local: Place) -> None:
+    slot = local.deploy(ONE)
+    local.route({slot: 100})
+    too_large = httpx.post(local.target.routes().endpoint + "/predict", content=bytes(10_000_001))
+    assert too_large.status_code == 413
+    assert too_large.json()["error"]["message"].startswith("the load balancer answered 413: ")
 
 
 def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:

@@ -102,6 +102,15 @@ def test_a_damaged_file_is_named_and_stays(place: KeyPlace, data: bytes) -> None
     assert place.path.read_bytes() == data
 
 
+def test_a_missing_file_is_told_from_one_without_keys(place: KeyPlace) -> None:
+    with pytest.raises(NotFoundError, match="there is no file of API keys at ") as missing:
+        steps.keys_in(place)
+    assert "mlship api-keys add NAME" in missing.value.hint
+    steps.add(place, "web", NOON)
+    steps.remove(place, "web")
+    assert steps.keys_in(place).keys == ()
+
+
 def test_a_file_behind_a_link_is_locked_and_written_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,35 @@ def test_a_new_release_is_not_deployed_twice_where_a_cluster_does_not_answer(
     assert "remove it from mlship.yaml" in caught.value.hint
 
 
+def test_a_namespace_that_is_being_deleted_is_named(world: World) -> None:
+    green = world.servers["green"]
+    assert world.target.altered() == []
+    green.objects.clear()
+    writes = list(green.writes)
+    missing = [f"{each.object}: {each.text}" for each in world.target.altered()]
+    assert missing == [f"Deployment {SCOPE.object(slot_of(TWO))}: is missing"]
+    green.is_ending = True
+    told = str(world.target.altered()[0])
+    assert told.startswith("Namespace iris in green: is being deleted, with all that runs in it: ")
+    assert green.writes == writes
+
+
+def test_a_route_of_which_pods_cannot_be_told_is_not_written(world: World) -> None:
+    blue, green = world.servers["blue"], world.servers["green"]
+    blue.forbidden.add("patch pods")
+    before, writes = world.target.routes(), [*blue.writes, *green.writes]
+    world.route((ONE, 90), (TWO, 10))
+    for step in (
+        lambda: world.route((ONE, 80), (TWO, 20)),
+        lambda: world.deploy(THREE),
+        lambda: world.target.rewrite(before.split),
+    ):
+        with pytest.raises(UnavailableError, match="forbids: patch pods in iris") as caught:
+            step()
+        assert "mlship guide kubernetes" in caught.value.hint
+    assert (world.target.routes(), [*blue.writes, *green.writes]) == (before, writes)
+
+
 def test_a_slot_of_a_cluster_that_was_deleted_can_be_removed() -> None:
     world = World("blue", "green", "teal")
     world.deploy(ONE)

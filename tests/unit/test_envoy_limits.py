@@ -1,5 +1,8 @@
 """What Envoy grants a client agrees with what a replica does."""
 
+import re
+from pathlib import PurePath
+
 from mlship.adapters.targets.envoy import limits, resources, routes
 from mlship.domain.deployment import Slot, Split
 from mlship.runtime import http
@@ -29,3 +32,18 @@ def test_retries_have_a_budget() -> None:
     cluster = resources.cluster("r1", {}, checked=True)
     (thresholds,) = cluster["circuit_breakers"]["thresholds"]
     assert thresholds["retry_budget"]["budget_percent"] == {"value": 100}
+
+
+def test_what_envoy_answers_itself_has_the_shape_of_the_path() -> None:
+    """Of the Open Inference Protocol and of V1, `error` is a text; a target may add a prefix."""
+    own = resources.routing(PurePath("routes.json"))["local_reply_config"]
+    (mapper,) = own["mappers"]
+    assert set(mapper["body_format_override"]["json_format"]) == {"error"}
+    assert isinstance(mapper["body_format_override"]["json_format"]["error"], str)
+    assert set(own["body_format"]["json_format"]["error"]) == {"message"}
+    header = mapper["filter"]["header_filter"]["header"]
+    pattern = re.compile(header["string_match"]["safe_regex"]["regex"])
+    texts = ["/v2/models/iris/infer", "/iris/v2/health/ready", "/v1/models/iris:predict"]
+    assert all(map(pattern.fullmatch, texts))
+    others = ["/predict", "/iris/invocations?next=/v2/models/iris", "/v2", "/"]
+    assert not any(map(pattern.fullmatch, others))

@@ -403,7 +403,7 @@ KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
             "failed to sync",
             False,
         ),
-        (pod(ENDED), "crash", "exit code 3:\nno such column", False),
+        (pod(ENDED), "crash", "exit code 3:\n  | no such column", False),
         (
             pod(held("ErrImagePull", "failed to authorize: 401 Unauthorized")),
             "pull",
@@ -429,6 +429,19 @@ def test_the_reason_is_told_and_whether_waiting_helps(
     assert trouble is not None
     assert (trouble.fault, trouble.is_final) == (fault, is_final)
     assert words in trouble.text
+
+
+def test_the_output_of_a_pod_is_told_from_the_words_of_the_command() -> None:
+    said = "mlship: started\nerror: the model cannot be loaded\n next: see its output above\n"
+    ended = {"terminated": {"exitCode": 6, "message": said}}
+    trouble = of_pod(pod(held("CrashLoopBackOff"), 2, lastState=ended))
+    assert trouble is not None
+    assert trouble.text.splitlines() == [
+        "it keeps exiting, with exit code 6:",
+        "  | mlship: started",
+        "  | error: the model cannot be loaded",
+        "  |  next: see its output above",
+    ]
 
 
 NAMED = "reg.example:5000/forbidden/authorization-model:1@sha256:" + "a" * 64

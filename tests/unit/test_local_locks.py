@@ -1,5 +1,6 @@
 """Locks: one holder at a time, named to whoever comes second."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -52,3 +53,20 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UnavailableError, match="file"), FileLocks(tmp_path / "file").exclusive("a"):
         pass
+
+
+def test_a_lock_in_a_folder_that_cannot_be_written_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` said that a supervisor had been killed which ran."""
+    path, opened = tmp_path / "supervisor.lock", os.open
+
+    def read_only(file: Path, flags: int, *mode: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system", str(file))
+        return opened(file, flags, *mode)
+
+    with hold(path, what="target staging"):
+        monkeypatch.setattr(os, "open", read_only)
+        assert is_held(path)
+    assert not is_held(path)

@@ -93,6 +93,14 @@ def test_an_image_is_tested_before_it_is_pushed(here: World) -> None:
     assert here.pipeline.read().history.champion is not None
 
 
+def test_a_release_that_is_in_production_is_not_deployed_again(here: World) -> None:
+    ran(here)
+    again = ran(here)
+    assert again.left_out["deploy-production"].startswith(
+        "champion already, with 100 % of the traffic, "
+    )
+
+
 def test_what_was_proven_in_a_container_is_not_done_again(here: World) -> None:
     ran(here)
     assert "test-container" in ran(here).reused

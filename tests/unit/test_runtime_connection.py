@@ -542,6 +542,20 @@ def test_a_body_with_a_wrong_api_key_takes_no_room(side: Side, form: str) -> Non
     assert [begun.request.body for begun in side.begun] == [b"", b"{}"], "the next one is whole"
 
 
+def test_a_body_that_was_dropped_for_its_key_is_not_answered_as_empty(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is added after the headers have arrived."""
+    client = Client(side)
+    client.send(b"POST / HTTP/1.1\r\nhost: x\r\nx-api-key: new\r\ncontent-length: 2\r\n\r\n")
+    monkeypatch.setattr(side, "knows", lambda _headers: True)
+    client.connection._reader._knows = side.knows
+    client.send(b"{}")
+    assert side.begun == []
+    assert client.transport.written.startswith(b"HTTP/1.1 503 ")
+    assert b"the API key was added while the request arrived" in client.transport.written
+
+
 def test_idle_connections_outlive_those_of_load_balancers(client: Client) -> None:
     client.send(POST)
     client.check(1_000)

@@ -1,11 +1,13 @@
 """The Open Inference Protocol over gRPC: its messages, without a connection."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlship.runtime import grpc_server
 from mlship.runtime.dialects.grpc_messages import messages
 from mlship.runtime.dialects.v2_grpc import MEDIA, ROUTE
 from mlship.runtime.http import Response
@@ -173,3 +175,67 @@ def test_nothing_is_answered_over_http_unless_grpc_is_on(folder: Path, memory: M
     assert infer(caller(service), TRITON).status == 404
     service.enable_grpc()
     assert caller(service)("POST", ROUTE, b"{}", content_type="application/json").status == 415
+
+
+class Arriving:
+    """The context of a call whose message arrives when the test says so."""
+
+    def __init__(self, begun: list["Arriving"]) -> None:
+        self.begun = begun
+        self.is_there = asyncio.Event()
+        self.code = ""
+
+    async def read(self) -> bytes:
+        self.begun.append(self)
+        await self.is_there.wait()
+        return b"message"
+
+    async def abort(self, code: Any, _: str) -> None:
+        self.code = code.name
+        raise RuntimeError(self.code)
+
+
+async def echo(message: bytes, _: Any) -> bytes:
+    return message
+
+
+async def _read_at_once(count: int) -> tuple[int, set[bytes]]:
+    """Return how many messages of so many calls arrived at once at most, and all answers."""
+    called = grpc_server.Reading().before(echo)
+    begun: list[Arriving] = []
+    calls = [asyncio.ensure_future(called(None, Arriving(begun))) for _ in range(count)]
+    most = 0
+    while not all(call.done() for call in calls):
+        for _ in range(count):
+            await asyncio.sleep(0)
+        arriving = [each for each in begun if not each.is_there.is_set()]
+        most = max(most, len(arriving))
+        for each in arriving[:1]:
+            each.is_there.set()
+    return most, set(await asyncio.gather(*calls))
+
+
+def test_the_messages_that_arrive_at_once_are_bounded() -> None:
+    most, answers = asyncio.run(_read_at_once(5 * grpc_server.READS))
+    assert (most, answers) == (grpc_server.READS, {b"message"})
+
+
+async def _silent(count: int) -> tuple[list[str], bytes]:
+    called = grpc_server.Reading().before(echo)
+    silent = [Arriving([]) for _ in range(count)]
+    calls = [asyncio.ensure_future(called(None, each)) for each in silent]
+    good = Arriving([])
+    good.is_there.set()
+    answer = await called(None, good)
+    await asyncio.gather(*calls, return_exceptions=True)
+    return [each.code for each in silent], answer
+
+
+def test_calls_that_send_no_message_give_their_places_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grpc_server, "MESSAGE_SECONDS", 1.0)
+    monkeypatch.setattr(grpc_server, "BUSY_SECONDS", 0.01)
+    codes, answer = asyncio.run(_silent(2 * grpc_server.READS))
+    assert answer == b"message"
+    assert codes == ["DEADLINE_EXCEEDED"] * len(codes)

@@ -15,7 +15,7 @@ from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
 from mlship.runtime.link import Answers, Failed, Loaded, Unfit
-from mlship.runtime.pool import GRACE_SECONDS, SILENT_SECONDS, Pool
+from mlship.runtime.pool import GRACE_SECONDS, QUEUE_BYTES, SILENT_SECONDS, Pool
 from mlship.runtime.processes import Events
 from tests.harness.bundles import iris_bundle
 
@@ -95,7 +95,7 @@ class World:
         for function in later:
             function()
 
-    def submit(self, name: str, rows: int = 1, seconds: float = 30.0) -> Job:
+    def submit(self, name: str, rows: int = 1, seconds: float = 30.0, size: int = 0) -> Job:
         def finish(answer: Answer) -> None:
             assert name not in self.answers, "a job has one answer"
             self.answers[name] = answer
@@ -103,6 +103,7 @@ class World:
         job = Job(
             Table([(float(number),) for number in range(rows)]), self.now + seconds, finish, name
         )
+        job.size = size
         self.pool.submit(job)
         return job
 
@@ -189,6 +190,31 @@ def test_a_request_that_would_be_late_is_refused_at_once(folder: Path) -> None:
     assert world.refusals == [], "whoever answers it counts it"
     world.submit("f", seconds=30), "one that waits longer is taken"
     assert world.pool.queued() == 4
+
+
+def test_requests_that_wait_take_a_bounded_part_of_the_memory(folder: Path) -> None:
+    world = World(folder)
+    world.load()
+    large = QUEUE_BYTES // 4
+
+    def submit(name: str, size: int) -> Job:
+        return world.submit(name, size=size)
+
+    submit("alone", 2 * QUEUE_BYTES)
+    with pytest.raises(RefusedRequest):
+        submit("beside it", 1)
+    world.turn()
+    waiting = [submit(name, large) for name in "abcd"]
+    with pytest.raises(RefusedRequest) as refusal:
+        submit("e", large)
+    assert (refusal.value.status, refusal.value.retry_after) == (429, 1)
+    assert "take all memory that is for them" in str(refusal.value)
+    world.pool.cancel(waiting[0])
+    submit("e", large)
+    world.workers[0].answer()
+    world.turn()
+    for name in "fghi":
+        submit(name, large)
 
 
 def test_a_free_worker_refuses_nothing(folder: Path) -> None:

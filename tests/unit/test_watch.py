@@ -31,7 +31,10 @@ def judged(
 
 
 def looks(champion: Growth, *challenger: Growth) -> list[Period]:
-    return [Period(10.0 * place, champion, each) for place, each in enumerate(challenger)]
+    return [
+        Period(10.0 * place, 10.0 * place + 10, champion, each)
+        for place, each in enumerate(challenger)
+    ]
 
 
 WELL = growth(400)
@@ -58,12 +61,48 @@ def test_a_challenger_within_the_bound_keeps_its_traffic(challenger: Growth) -> 
     assert judged(WELL, *[challenger] * 3).verdict == "passed"
 
 
-def test_one_bad_moment_does_not_decide() -> None:
-    bad = growth(200, failed=200, ms2000=200)
-    assert judged(growth(400, ms5=400), growth(60, ms5=60), bad, growth(60, ms5=60)).verdict == (
-        "passed"
-    )
-    assert judged(growth(400, ms5=400), growth(60, ms5=60), bad, bad).verdict == "failed"
+QUICK = growth(400, ms5=400)
+GOOD = growth(200, ms5=200)
+
+
+@pytest.mark.parametrize("bad", [1, 40, 60])
+def test_one_bad_moment_does_not_decide(bad: int) -> None:
+    """Of 20 requests a second, all of three seconds fail or are slow; the next ones are good."""
+    failing = growth(200, failed=bad, ms5=200)
+    assert judged(QUICK, GOOD, failing, *[GOOD] * 4).verdict == "passed"
+    slow = growth(200, ms5=200 - bad, ms2000=bad)
+    assert judged(QUICK, GOOD, slow, *[GOOD] * 4).verdict == "passed"
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_what_is_bad_for_seconds_decides_though_it_is_between_two_looks(place: int) -> None:
+    """Workers were down for 8 s: 160 of 1200 requests in the window of a minute."""
+    lost = [GOOD] * 6
+    lost[place] = growth(200, elsewhere=160, ms5=40)
+    judgement = judged(QUICK, *lost)
+    assert judgement.verdict == "failed"
+    assert "100 of 1140 failed or were answered by another release" in judgement.reason
+    slow = [GOOD] * 6
+    slow[place] = growth(200, ms5=40, ms2000=160)
+    judgement = judged(QUICK, *slow)
+    assert judgement.verdict == "failed"
+    assert "100 of 1140 requests of the challenger took" in judgement.reason
+
+
+def test_a_short_look_is_left_out_as_a_whole() -> None:
+    periods = [Period(2.0 * place, 2.0 * place + 2, WELL, growth(40)) for place in range(30)]
+    bad = Period(60.0, 62.0, WELL, growth(40, failed=40))
+    assert judge([*periods, bad], BOUNDS, alone=False).verdict == "passed"
+    later = [bad._replace(since=since, until=since + 2) for since in (62.0, 64.0)]
+    assert judge([*periods, bad, *later], BOUNDS, alone=False).verdict == "failed"
+
+
+def test_the_worst_requests_are_those_lost_and_the_slowest() -> None:
+    rest = growth(10, failed=2, elsewhere=3, ms5=8, ms900=2).without_worst(0.4)
+    assert (rest.failed, rest.elsewhere, rest.answered) == (0, 1, 5)
+    assert rest.times == {5.0: 6, 900.0: 0}
+    assert growth(10, failed=4).without_worst(1.0).requests == 0
+    assert growth(3).without_worst(0.0) == growth(3)
 
 
 @pytest.mark.parametrize("failed", [0, 1000])
@@ -135,7 +174,7 @@ def test_a_champion_that_loses_a_few_requests_does_not_protect_a_slow_challenger
 def test_few_failures_of_the_champion_protect_a_challenger_that_fails_itself() -> None:
     """It is beyond the bound in the window; since the last look, the champion loses 0.5 % more."""
     periods = looks(growth(9000), *[growth(1000, failed=100)] * 5)
-    last = Period(50.0, growth(9000, failed=45), growth(6000))
+    last = Period(50.0, 60.0, growth(9000, failed=45), growth(6000))
     judgement = judge([*periods, last], BOUNDS, alone=False)
     assert judgement.verdict == "undecided"
     assert "the champion loses more since the last look: 45 of 9000" in judgement.reason
@@ -145,7 +184,7 @@ def test_a_champion_that_has_begun_to_fail_gets_no_more_traffic() -> None:
     bad = growth(100, failed=30)
     periods = looks(WELL, *[bad] * 5)
     assert judge(periods, BOUNDS, alone=False).verdict == "failed"
-    judgement = judge([*periods, Period(50.0, FAST_FAILURES, bad)], BOUNDS, alone=False)
+    judgement = judge([*periods, Period(50.0, 60.0, FAST_FAILURES, bad)], BOUNDS, alone=False)
     assert judgement.verdict == "undecided"
     assert "30 of 100" in judgement.reason
     assert (
@@ -172,9 +211,9 @@ def test_a_tail_that_the_few_requests_of_the_champion_do_not_show_is_not_slow() 
     """Both have 2 % of 500 ms; the champion's 100 requests happen to have one of them."""
     champion = growth(50, ms5=49, ms500=1).plus(growth(50, ms5=50))
     periods = [
-        Period(0.0, champion, growth(500, ms5=490, ms500=10)),
-        Period(10.0, Growth(), growth(500, ms5=490, ms500=10)),
-        Period(20.0, Growth(), growth(500, ms5=490, ms500=10)),
+        Period(0.0, 10.0, champion, growth(500, ms5=490, ms500=10)),
+        Period(10.0, 20.0, Growth(), growth(500, ms5=490, ms500=10)),
+        Period(20.0, 30.0, Growth(), growth(500, ms5=490, ms500=10)),
     ]
     assert champion.quantile(0.99) == 5
     assert judge(periods, BOUNDS, alone=False).verdict == "passed"

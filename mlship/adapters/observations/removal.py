@@ -333,7 +333,7 @@ def _rewrite(path: Path, keeps: Keeps) -> None:
             before = file.read()
             after = b"".join(text for text in _complete(before) if keeps(text))
             if after and after != before:
-                files.write_atomically(path, after, mode=0o600)
+                files.write_atomically(path, after, mode=0o600, keeps_access=True)
             elif not after:
                 path.unlink()
                 files.sync_folder(path.parent)

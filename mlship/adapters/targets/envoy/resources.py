@@ -140,7 +140,28 @@ def routing(routes: PurePath) -> dict[str, Any]:
             "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
         },
         "server_header_transformation": "PASS_THROUGH",
+        "local_reply_config": own_errors(),
         "http_filters": [limits.body_filter(), router_filter()],
+    }
+
+
+def own_errors() -> dict[str, Any]:
+    """Return how Envoy writes what it answers itself: as a replica does, in the same shapes.
+
+    The path may have a prefix which replicas do not see. Status and headers stay as they are.
+    """
+    text = "the load balancer answered %RESPONSE_CODE%: %LOCAL_REPLY_BODY%"
+    protocols = {"safe_regex": {"regex": "[^?]*/v[12]/.*"}}
+    return {
+        "mappers": [
+            {
+                "filter": {
+                    "header_filter": {"header": {"name": ":path", "string_match": protocols}}
+                },
+                "body_format_override": {"json_format": {"error": text}},
+            }
+        ],
+        "body_format": {"json_format": {"error": {"message": text}}},
     }
 
 

@@ -16,8 +16,8 @@ RETRY_ON: Final = "connect-failure,refused-stream,reset-before-request"
 
 Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter
 """
-_NOBODY: Final = '{"error": "no release gets traffic here yet"}'
-_COPY: Final = '{"error": "a host name that ends in -shadow is kept for copies of requests"}'
+_NOBODY: Final = "no release gets traffic here yet"
+_COPY: Final = "a host name that ends in -shadow is kept for copies of requests"
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

@@ -214,6 +214,15 @@ class Api:
         review = self._decoded(response, "access review", "", answers.Review)
         return bool(review["status"]["allowed"])
 
+    def is_ending(self) -> bool:
+        """Return whether the namespace is being deleted: it takes no new object.
+
+        It is not read, which needs a right outside of it. Nothing is written.
+        """
+        manifest = new("Service", {"name": MANAGER}, {"ports": [{"port": 80}]})
+        where, params = path("Service", self.namespace), _written(dry_run=True)
+        return faults.is_ending(self._send("POST", where, params=params, body=manifest))
+
     def text(self, name: str, part: str, **params: str) -> str:
         """Return a subresource of a pod as text, such as `log`; empty if there is none."""
         response = self._send("GET", path("Pod", self.namespace, name, part), params=params)

@@ -22,6 +22,7 @@ from mlship.domain.drift import Altered
 from mlship.errors import IntegrityError
 
 _UNREADABLE: Final = "was edited, and mlship cannot read it"
+_GOING: Final = ("is missing", "is being deleted")
 _FIRST: Kind = "Deployment"
 """Without it, nothing else of a slot needs to be told."""
 
@@ -44,7 +45,7 @@ def of_slots(
     found = []
     for slot in sorted(slots):
         found += _of_objects(api, kinds, scope.object(slot), slot, cluster, free)
-    return found
+    return _of_namespace(api, cluster, found) + found
 
 
 def of_router(api: Api, scope: Scope, kinds: Iterable[Kind], cluster: str = "") -> list[Altered]:
@@ -118,6 +119,15 @@ def adopt(api: Api, kinds: Iterable[Kind], name: str) -> None:
             api.annotate(kind, name, {REFERENCE: text}, version=version)
 
 
+def _of_namespace(api: Api, cluster: str, found: Iterable[Altered]) -> list[Altered]:
+    """Return that the namespace is being deleted, if objects are going or gone."""
+    if not any(each.text in _GOING for each in found) or not api.is_ending():
+        return []
+    text = "is being deleted, with all that runs in it: wait until it is gone, create it with its "
+    text += "Role, then deploy the releases again"
+    return [Altered(object=f"Namespace {api.namespace}", text=text, cluster=cluster)]
+
+
 def _of_entry(api: Api, scope: Scope, slot: Slot, place: Placed, cluster: str) -> list[Altered]:
     """Return what was changed of what leads from a Gateway to a slot in another cluster."""
     name = scope.object(slot)
@@ -150,13 +160,13 @@ def _of_objects(
     objects = {kind: api.get(kind, name) for kind in kinds}
     first = objects[_FIRST]
     if first is None:
-        return [_altered(_FIRST, name, slot, cluster, "is missing")]
+        return [_altered(_FIRST, name, slot, cluster, _GOING[0])]
     if is_leaving(first):
-        return [_altered(_FIRST, name, slot, cluster, "is being deleted")]
+        return [_altered(_FIRST, name, slot, cluster, _GOING[1])]
     found = []
     for kind, manifest in objects.items():
         if manifest is None:
-            found.append(_altered(kind, name, slot, cluster, "is missing"))
+            found.append(_altered(kind, name, slot, cluster, _GOING[0]))
             continue
         found += [
             _altered(kind, name, slot, cluster, each.text, is_adoptable=each.is_adoptable)

@@ -65,7 +65,8 @@ def refused(response: httpx.Response, cluster: str, what: str, kind: str = "") -
     if code == 401 or (code == 403 and "system:anonymous" in details):
         message = f"{cluster} does not accept the credentials"
         hint = "log in again; `kubectl auth whoami` with the same context shows more; of users "
-        hint += "with one name in several files of KUBECONFIG, the first counts"
+        hint += "with one name in several files of KUBECONFIG, the first counts; a service account "
+        hint += "ends with its namespace, see `kubectl get namespace`"
         return CredentialsError(message, hint=hint)
     if code == 403:
         return _forbidden(details, cluster, what)
@@ -81,6 +82,12 @@ def refused(response: httpx.Response, cluster: str, what: str, kind: str = "") -
     message = f"{cluster}: {what}: {details or f'answered {code}'}"
     hint = _HINTS.get(code, "look at the cluster's state, then run the command again")
     return _CLASSES.get(code, UnavailableError)(message, hint=hint)
+
+
+def is_ending(response: httpx.Response) -> bool:
+    """Return whether a new object was refused because its namespace is being deleted."""
+    problem = status(response)
+    return problem is not None and _ENDING.search(problem.message) is not None
 
 
 def no_gateway_api(cluster: str) -> MlshipError:

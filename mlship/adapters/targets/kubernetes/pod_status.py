@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mlship.adapters.targets.kubernetes.api import Manifest
+from mlship.domain.notation import quoted
 
 
 def condition(manifest: Manifest, kind: str) -> Mapping[str, Any]:
@@ -259,7 +260,7 @@ def _without_names(said: str, image: str) -> str:
 
 
 def _last(text: str) -> str:
-    return "\n".join(text.rstrip().splitlines()[-_LINES:])
+    return quoted("\n".join(text.rstrip().splitlines()[-_LINES:]))
 
 
 def _of_end(pod: str, container: Mapping[str, Any], ended: Mapping[str, Any]) -> Trouble:

@@ -116,6 +116,7 @@ class Traffic:
             NotFoundError, ConfigError: clients would refuse its certificate; see `router_tls`.
         """
         self.read()
+        router_pods.check_rights(self._api)
         router_tls.check(self._api, self._secret, self.running)
 
     def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
@@ -289,6 +290,7 @@ class Traffic:
         Raises:
             ConflictError: it is another project's, or is written to at this moment.
         """
+        router_pods.check_rights(self._api)
         before = self._api.get("ConfigMap", self._name)
         fresh = self._written(None, split, frozenset())
         written = revisions.overwrite(self._api, self._scope, before, fresh)
@@ -330,6 +332,7 @@ class Traffic:
             manifest = self._written(current.manifest, split, parked)
             if manifest is current.manifest:
                 return current
+            router_pods.check_rights(self._api)
             write = self._api.replace if current.manifest else self._api.create
             return router_routing.read(self._scope, write(manifest))
 

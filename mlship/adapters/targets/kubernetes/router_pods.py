@@ -31,6 +31,21 @@ def check_ready(api: Api, scope: Scope) -> int:
     return count
 
 
+def check_rights(api: Api) -> None:
+    """Check, before a route is written, that its pods can be told of it.
+
+    Otherwise it would be written, and the command would end before it is applied and recorded.
+
+    Raises:
+        UnavailableError: they cannot; nothing was written.
+    """
+    if not api.may("Pod", "patch", api.namespace):
+        message = f"{api.cluster} forbids: patch pods in {api.namespace}, by which the load "
+        message += "balancer hears of a new route; the route is unchanged"
+        hint = "have its administrator apply the Role of `mlship guide kubernetes`"
+        raise UnavailableError(message, hint=hint)
+
+
 def unavailable(message: str, hint: str = "") -> UnavailableError:
     """Return the error for a router that does not run."""
     again = "restore it by `mlship deploy-production champion`, then run the command again"

@@ -62,13 +62,13 @@ def hold(path: Path, *, what: str, seconds: float = 0.0) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock on a file."""
+    """Return whether a process holds the lock on a file, which need not be writable."""
     try:
-        handle = os.open(path, os.O_RDWR)
+        handle = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        return not _try(handle)
+        return not _try(handle, fcntl.LOCK_SH)
     finally:
         os.close(handle)
 
@@ -90,9 +90,9 @@ def _acquire(handle: int, path: Path, what: str, seconds: float) -> None:
         time.sleep(_PAUSE)
 
 
-def _try(handle: int) -> bool:
+def _try(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -6,6 +6,7 @@ from pathlib import Path
 from mlship.adapters.targets.local import admin, processes, supervision
 from mlship.adapters.targets.local.state import Replica, Running, State, Wanted
 from mlship.domain.deployment import Slot
+from mlship.domain.notation import quoted
 from mlship.domain.ports import Progress
 from mlship.errors import (
     ConflictError,
@@ -127,7 +128,7 @@ class Readiness:
         return TimedOutError(f"{text}: {problem or 'Envoy reports them as unhealthy'}", hint=hint)
 
     def _log(self, replica: Replica) -> str:
-        return processes.last_lines(self._path(replica))
+        return quoted(processes.last_lines(self._path(replica)))
 
     def _hint(self, replica: Replica) -> str:
         return f"see the full log: {self._path(replica)}"
