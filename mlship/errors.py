@@ -7,6 +7,7 @@
     +-- RefusedError            3   a gate or a policy refused
     +-- UnavailableError        4   a backend, a disk or a port cannot be used now
     |   +-- CredentialsError    4   a cluster does not accept the credentials
+    |   +-- UnfitRowsError      4   the log of predictions refuses the rows themselves
     +-- NotFoundError           5   the named object does not exist
     +-- TimedOutError           6   the operation did not finish in time
     +-- IntegrityError          7   content does not match its digest
@@ -85,6 +86,14 @@ class UnavailableError(MlshipError):
 
 class CredentialsError(UnavailableError):
     """A cluster does not accept the credentials; a retry succeeds after a new login."""
+
+
+class UnfitRowsError(UnavailableError):
+    """The log of predictions refuses these rows, for a reason that is for who sent them."""
+
+    def __init__(self, message: str, *, hint: str, reason: str) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class NotFoundError(MlshipError):

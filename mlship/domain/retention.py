@@ -156,7 +156,7 @@ def pushed_image(records: Iterable[Record], push: Record) -> PushedImage:
 def is_removed(records: Iterable[Record], push: Record) -> bool:
     """Return whether the image of a push was removed from its registry since, or its router."""
     pushed = shapes.of(push, PushedImage)
-    digests = {reference(name).digest for name in (pushed.reference, pushed.router) if name}
+    digests = {name.rpartition("@")[2] for name in (pushed.reference, pushed.router)}
     was_pushed = False
     removed: set[Digest] = set()
     open_: set[Digest] = set()

@@ -18,9 +18,8 @@ import msgspec
 
 from mlship.domain.lines import Inserted
 from mlship.domain.prediction import Prediction
-from mlship.errors import ConfigError, MlshipError, UnavailableError, shown
+from mlship.errors import ConfigError, MlshipError, UnavailableError, UnfitRowsError, shown
 from mlship.runtime.groups import Backlog, GroupCommit, Written
-from mlship.runtime.record import UnfitRowsError
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error

@@ -19,14 +19,6 @@ from mlship.runtime.segments import Segments
 SEGMENT_BYTES = 64 << 20
 
 
-class UnfitRowsError(UnavailableError):
-    """The log refuses the predictions themselves, for a reason that is for who sent them."""
-
-    def __init__(self, message: str, *, hint: str, reason: str) -> None:
-        super().__init__(message, hint=hint)
-        self.reason = reason
-
-
 class Writing(Protocol):
     """Predictions on their way to the log; a `Written` is one."""
 

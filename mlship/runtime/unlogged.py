@@ -4,11 +4,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from mlship.errors import MlshipError
+from mlship.errors import MlshipError, UnfitRowsError
 from mlship.runtime import http, refusals
 from mlship.runtime.faults import Fault
 from mlship.runtime.http import Response
-from mlship.runtime.record import UnfitRowsError
 
 AGAIN_SECONDS: Final = 60.0
 """The operator hears of the same cause once in this time: it is that of each request."""

@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-from mlship.errors import UnavailableError
+from mlship.errors import UnavailableError, UnfitRowsError
 from mlship.runtime.http import Response
-from mlship.runtime.record import UnfitRowsError
 from mlship.runtime.unlogged import AGAIN_SECONDS, Unlogged
 
 
