@@ -335,14 +335,17 @@ def test_the_key_of_the_configuration_decides(
 
 
 class ForGoogle(httpx.BaseTransport):
-    """Brings what is meant for Google's host to the tests' registry."""
+    """Brings what is meant for Google's host to the tests' registry, as a proxy with TLS would."""
 
     def __init__(self) -> None:
         self.inner = httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.url = request.url.copy_with(scheme="http", host="localhost", port=5000)
-        return self.inner.handle_request(request)
+        response = self.inner.handle_request(request)
+        if place := response.headers.get("Location"):
+            response.headers["Location"] = place.replace("http://", "https://", 1)
+        return response
 
     def close(self) -> None:
         self.inner.close()
