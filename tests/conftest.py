@@ -4,8 +4,11 @@
 the other in one worker. Without workers, groups mean nothing and the order is all that changes.
 """
 
+import atexit
 import gc
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,12 @@ gc.disable()
 # As in processes that mlship starts: threads that spin while they wait for work would take the
 # cores from the other workers. Libraries read these variables when they are loaded.
 os.environ.update(waiting(os.environ))
+
+# What commands of tests have seen of ledgers: a folder of a former run may have had another one.
+_STATE = "XDG_STATE_HOME"
+if _STATE not in os.environ:
+    os.environ[_STATE] = tempfile.mkdtemp(prefix="mlship-tests-")
+    atexit.register(shutil.rmtree, os.environ[_STATE], ignore_errors=True)
 
 TESTS = Path(__file__).parent
 ORDER = ("integration", "contract", "docs", "architecture", "unit")

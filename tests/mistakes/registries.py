@@ -60,14 +60,21 @@ class OwnRegistry(Remote):
         self.project.variables[_REPOSITORY] = f"{host}/{self.repository}"
 
     def left(self) -> dict[str, str]:
-        """Return the digest of each tag."""
+        """Return the digest of each tag, and how many documents are attached to images."""
         with httpx.Client(
             base_url=f"http://{self._real}/v2/{self.repository}", auth=LOGIN
         ) as client:
             tags = client.get("/tags/list").json().get("tags") or ()
             kinds = {"Accept": f"{_MANIFEST}, {_INDEX}"}
             found = {tag: client.head(f"/manifests/{tag}", headers=kinds) for tag in tags}
-        return {f"tag {tag}": one.headers["Docker-Content-Digest"] for tag, one in found.items()}
+        attached = {tag for tag in found if tag.startswith("sha256-")}
+        told = {
+            f"tag {tag}": one.headers["Docker-Content-Digest"]
+            for tag, one in found.items()
+            if tag not in attached
+        }
+        documents = sum(".mlship-" in tag for tag in attached)
+        return told | ({"documents attached": str(documents)} if attached else {})
 
     def mend(self) -> None:
         super().mend()

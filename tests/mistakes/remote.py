@@ -167,6 +167,8 @@ def kept(remote: Remote) -> dict[str, str]:
 def _told(record: Record) -> str:
     evidence = record.evidence
     facts = {name: fact for name, fact in evidence.facts.items() if name not in _VARYING}
+    # Documents of an image have times and the name of its repository in them.
+    facts |= {name: sorted(fact) for name, fact in facts.items() if name == "attached"}
     known = {"step": evidence.step, "verdict": evidence.verdict, "facts": facts}
     return json.dumps(msgspec.to_builtins(known), sort_keys=True)
 
