@@ -330,7 +330,7 @@ def test_a_full_disk_is_named_and_the_files_are_as_before(
     place = in_folders(tmp_path)
     place.write(of(ADA, "a"), of(BEN, "b"))
 
-    def full(path: Path, data: bytes, *, mode: int = 0) -> None:
+    def full(path: Path, data: bytes, *, mode: int = 0, keeps_access: bool = False) -> None:
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(files, "write_atomically", full)
