@@ -156,6 +156,8 @@ def kept(remote: Remote) -> dict[str, str]:
         for name, digest in remote.project.state().items()
         if not name.startswith("ledger/")
     }
+    # An SBOM names the repository, which each run has of its own.
+    here |= {name: "written" for name in here if name.startswith("sboms/")}
     found = here | told | remote.left()
     for name, common in remote.names.items():
         found = {
