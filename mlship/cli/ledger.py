@@ -55,9 +55,10 @@ def verify(
     pipeline = options.pipeline(purpose="read")
     if forget:
         pipeline.signatures.memory.keep(())
-    found = steps.contents(pipeline)
+    records = pipeline.look()
+    found = steps.contents(pipeline, records)
     for path in checkpoints or ():
-        steps.compare(pipeline, _read(path))
+        steps.compare(pipeline, records, _read(path))
     if options.json and not found.untrusted:
         output.as_json(found)
         return

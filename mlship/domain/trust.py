@@ -100,6 +100,10 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     signers: tuple[Signer, ...] = ()
     unsigned: bool = True
 
+    def signer(self, key: Digest) -> Signer | None:
+        """Return the signer with the key of an id; `None` if none has it."""
+        return next((each for each in self.signers if key_id(each.key) == key), None)
+
 
 OPEN: Final = Trust()
 """Every record counts, as nobody is named who signs."""
@@ -203,7 +207,7 @@ def check_may(steps: Iterable[Step], key: Digest | None, trust: Trust, now: date
     if key is None:
         message = "only signed records count (`trust` in mlship.yaml), and there is no key here"
         raise ConfigError(message, hint="set MLSHIP_SIGNING_KEY, or run `mlship keys new`")
-    signer = next((each for each in trust.signers if key_id(each.key) == key), None)
+    signer = trust.signer(key)
     if signer is None:
         message = f"records are signed with key {digests.short(key)}, which `trust` does not name"
         raise ConfigError(message, hint=show)

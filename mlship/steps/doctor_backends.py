@@ -5,7 +5,6 @@ import stat
 
 from mlship import files
 from mlship.domain import home
-from mlship.domain.trust import key_id
 from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.diagnosis import Surroundings, Warned
 from mlship.steps.ledger import contents
@@ -38,7 +37,7 @@ def ledger(pipeline: Pipeline, around: Surroundings) -> str | Warned:
 
 def signatures(pipeline: Pipeline) -> str | Warned:
     """Check that evidence is signed, that all of it counts, and that this machine's would."""
-    found = contents(pipeline)
+    found = contents(pipeline, pipeline.look())
     if found.untrusted:
         count = home.counted(len(found.untrusted))
         detail = f"{count} without effect, the last because {found.untrusted[-1].reason}"
@@ -49,11 +48,11 @@ def signatures(pipeline: Pipeline) -> str | Warned:
         return Warned(detail=detail, hint="run `mlship keys new`, and name the key as it says")
     if whose is None:
         return f"{home.counted(found.records)} signed; this machine has no key and only reads"
-    name = next((each.name for each in named.signers if key_id(each.key) == whose.key), "")
-    if not name:
+    signer = named.signer(whose.key)
+    if signer is None:
         detail = "this machine has a key that `trust.signers` does not name"
         return Warned(detail=detail, hint="`mlship keys show` prints what mlship.yaml needs")
-    return f"{home.counted(found.records)} signed; this machine signs as {name}"
+    return f"{home.counted(found.records)} signed; this machine signs as {signer.name}"
 
 
 def store(pipeline: Pipeline, around: Surroundings) -> str | Warned:

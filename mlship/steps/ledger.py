@@ -36,14 +36,8 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     heads: tuple[Digest, ...]
 
 
-def contents(pipeline: Pipeline) -> Contents:
-    """Return what a project has in its ledger. The whole chain is read and verified.
-
-    Raises:
-        IntegrityError: a record was changed or removed.
-        UnavailableError: the ledger cannot be read.
-    """
-    records = pipeline.look()
+def contents(pipeline: Pipeline, records: Records) -> Contents:
+    """Return what a project has in its ledger, from its records."""
     names = {key_id(signer.key): signer.name for signer in pipeline.signatures.trust().signers}
     signed = Counter(
         names.get(record.signer, record.signer) for record in records if record.envelope
@@ -79,8 +73,13 @@ def seal(pipeline: Pipeline) -> bytes:
     return checkpoint.seal(found, _signing(pipeline))
 
 
-def compare(pipeline: Pipeline, data: bytes) -> Checkpoint:
+def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
     """Check that a ledger still has what it had at a checkpoint; return the checkpoint.
+
+    Args:
+        pipeline: of the project.
+        records: of its ledger.
+        data: the checkpoint.
 
     Raises:
         IntegrityError: records are gone; or the checkpoint is of another project, or nobody whom
@@ -92,9 +91,7 @@ def compare(pipeline: Pipeline, data: bytes) -> Checkpoint:
         message = f"the checkpoint is of project {found.name[:80]!r} {home.shown(found.home[:200])}"
         raise IntegrityError(message, hint="give one of this project")
     key, digest = envelope.signatures[0].keyid, digests.of_bytes(data)
-    signer = next(
-        (each for each in pipeline.signatures.trust().signers if key_id(each.key) == key), None
-    )
+    signer = pipeline.signatures.trust().signer(key)
     if signer is None:
         short = digests.short(key)
         message = f"the checkpoint is signed with key {short}, which `trust` does not name"
@@ -102,7 +99,6 @@ def compare(pipeline: Pipeline, data: bytes) -> Checkpoint:
     if digest not in pipeline.signatures.verify([(signer.key, digest, envelope)]):
         message = f"the signature of the checkpoint is not one of signer {signer.name}"
         raise IntegrityError(message, hint="do not rely on it")
-    records = pipeline.look()
     doubted = [each.record for each in records.untrusted]
     known = [record.digest for record in (*records, *records.void, *doubted)]
     who = f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC"
