@@ -99,11 +99,9 @@ def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
     if digest not in pipeline.signatures.verify([(signer.key, digest, envelope)]):
         message = f"the signature of the checkpoint is not one of signer {signer.name}"
         raise IntegrityError(message, hint="do not rely on it")
-    doubted = [each.record for each in records.untrusted]
-    known = [record.digest for record in (*records, *records.void, *doubted)]
     who = f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC"
     hint = "restore the ledger from a backup, and find out who can write to it"
-    checkpoint.check(found.heads, known, who, hint)
+    checkpoint.check(found.heads, records.present, who, hint)
     return found
 
 

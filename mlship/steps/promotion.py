@@ -13,6 +13,7 @@ from mlship.domain.release import Release
 from mlship.errors import MlshipError, NotFoundError, RefusedError
 from mlship.steps.approve import take
 from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.verify_image import check_anchors
 
 
 class Answer(NamedTuple):
@@ -72,7 +73,10 @@ def ask(
 
     Raises:
         ConfigError, NotFoundError, UnavailableError: the reviews cannot be read, and are needed.
+        IntegrityError: the ledger lacks records that were there when an image was attested.
     """
+    champion = records.history.champion
+    check_anchors(pipeline, [each for each in (release, champion) if each], records)
     found = _read(pipeline, release, records, number)
     left_out, confirmed = list(found.missing), set()
     for reviews in found.reviews:
