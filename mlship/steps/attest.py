@@ -5,9 +5,10 @@ from typing import Final
 
 import msgspec
 
-from mlship import files
+from mlship import __version__, files
 from mlship.domain import attestation, digests, provenance, release_statement, retention, shapes
 from mlship.domain import bundle as bundles
+from mlship.domain.admission import ROUTER
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import IN_TOTO
 from mlship.domain.evidence import Record
@@ -79,6 +80,21 @@ def attach(
     except (UnavailableError, ConflictError, NotFoundError) as error:
         _tolerate(pipeline, f"{pushed.name} has not all documents of the image", error)
     return attached
+
+
+def attach_router(pipeline: Pipeline, image: Image, pushed: Reference) -> None:
+    """Attach to the image of the load balancer that it is one, so that clusters may admit it.
+
+    Raises:
+        UnavailableError: the registry refuses, and documents are required.
+    """
+    if pipeline.config.image.attach == "off":
+        return
+    said = {"tool": __version__, "base": str(image.base)}
+    try:
+        pipeline.images().attach(pushed, _statement(pipeline, pushed, ROUTER, said))
+    except (UnavailableError, ConflictError, NotFoundError) as error:
+        _tolerate(pipeline, f"{pushed.name} has not the statement of the load balancer", error)
 
 
 def attach_statement(pipeline: Pipeline, release: Release, records: Records) -> None:

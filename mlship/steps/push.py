@@ -10,7 +10,7 @@ from mlship.domain.image import Image, reference
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError
-from mlship.steps.attest import attach, attach_statement
+from mlship.steps.attest import attach, attach_router, attach_statement
 from mlship.steps.containerize import STEP as CONTAINERIZE
 from mlship.steps.containerize import recorded_base
 from mlship.steps.pipeline import Pipeline
@@ -91,7 +91,10 @@ def _pushed_router(pipeline: Pipeline, image: Image) -> str:
         return ""
     pipeline.progress.note("pushing the image of the load balancer, for targets without a Gateway")
     images = pipeline.images()
-    return images.push(images.router(base=base)).reference
+    router = images.router(base=base)
+    pushed = images.push(router).reference
+    attach_router(pipeline, router, reference(pushed))
+    return pushed
 
 
 def proven(

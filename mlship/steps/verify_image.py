@@ -1,9 +1,10 @@
 """Verification of an image: before each deployment, and by hand with `mlship verify`."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from mlship.domain import (
+    admission,
     attestation,
     checkpoint,
     checks,
@@ -24,6 +25,13 @@ from mlship.domain.verification import Verified, Wanted
 from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
 from mlship.steps.attest import attach_statement
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+
+_COMMANDS: Final = {
+    "test": "test",
+    "test-container": "test --container",
+    "verify-staging-workload": "verify-staging-workload",
+}
+"""The commands of steps that can be missing."""
 
 _OPEN: Final = "nobody is named whose signatures count (`trust.signers` in mlship.yaml)"
 
@@ -138,12 +146,31 @@ def _check_heads(found: Verified, records: Records, release: Release) -> None:
     checkpoint.check(found.heads, records.present, who, hint)
 
 
+def admission_policy(pipeline: Pipeline) -> dict[str, Any]:
+    """Return a policy with which a cluster admits only signed images of the project.
+
+    Raises:
+        ConfigError: no repository is configured, or nobody is named who signs images.
+    """
+    config = pipeline.config
+    if config.image.repository is None:
+        message = "mlship.yaml has no image.repository, whose images a policy would guard"
+        raise ConfigError(message, hint="set image.repository: registry/name")
+    place = reference(config.image.repository)
+    return admission.policy(config.name, place, pipeline.signatures.trust().signers)
+
+
 def refused(image: str, failed: Sequence[Check], release: Release | None) -> RefusedError:
     """Return the error for an image that must not run."""
     name = str(release) if release else "RELEASE"
-    message = f"{image} must not run: {checks.joined(failed)}"
-    hint = f"`mlship push-to-registry {name}` attaches what the ledger has; if others can write to "
-    return RefusedError(message, hint=f"{hint}the registry, find out who did")
+    steps = [check.name for check in failed if check.name in _COMMANDS]
+    hint = f"`mlship push-to-registry {name}` attaches what the ledger has"
+    if len(steps) == len(failed):
+        commands = " and ".join(f"`mlship {_COMMANDS[step]} {name}`" for step in steps)
+        hint = f"run {commands}, then {hint}"
+    else:
+        hint = f"{hint}; if it is not enough, find out who else can write to the registry"
+    return RefusedError(f"{image} must not run: {checks.joined(failed)}", hint=hint)
 
 
 def _steps(pipeline: Pipeline, target: TargetName) -> tuple[Step, ...]:

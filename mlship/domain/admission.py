@@ -1,0 +1,106 @@
+"""A policy for Kubernetes that admits only images whose release was signed and tested.
+
+It is for Kyverno (https://kyverno.io), which the people of a cluster install there. It asks for
+less than mlship does before a deployment: it knows neither the ledger nor other releases.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mlship.domain import attestation, provenance, release_statement
+from mlship.domain.image import Reference
+from mlship.domain.trust import Scope, Signer, pem
+from mlship.errors import ConfigError
+
+ROUTER: Final = "https://mlship.dev/router/v1"
+"""The type of the statement about the load balancer's image, which contains no release."""
+
+_BUILD: Final[Scope] = "build"
+_KINDS: Final = {
+    "release": release_statement.KIND,
+    "provenance": provenance.PREDICATE_TYPE,
+    "sbom": attestation.SBOM,
+}
+_IMAGES: Final = "(images.containers + images.initContainers + images.ephemeralContainers)"
+_SECONDS: Final = 30
+
+
+def policy(project: str, repository: Reference, signers: Sequence[Signer]) -> dict[str, Any]:
+    """Return the policy of a project's repository, an ImageValidatingPolicy of Kyverno.
+
+    Args:
+        project: its name.
+        repository: of its images.
+        signers: whose records count; those who may say `build` sign images.
+
+    Raises:
+        ConfigError: nobody may say `build`.
+    """
+    builders = [each for each in signers if _BUILD in each.may and each.until is None]
+    if not builders:
+        message = "no signer in `trust.signers` may say build, and none signs images"
+        raise ConfigError(message, hint="see `mlship guide signatures`")
+    names = [f"signer{at}" for at in range(len(builders))]
+    listed = ", ".join(f"attestors.{name}" for name in names)
+
+    def signed(kind: str) -> str:
+        return f"verifyAttestationSignatures(image, attestations.{kind}, [{listed}]) > 0"
+
+    stated = " && ".join(signed(kind) for kind in _KINDS)
+    tested = (
+        f"{signed('router')} || extractPayload(image, attestations.release)"
+        ".predicate.records.exists(r, r.step == 'test' && r.verdict == 'passed')"
+    )
+    return {
+        "apiVersion": "policies.kyverno.io/v1",
+        "kind": "ImageValidatingPolicy",
+        "metadata": {"name": f"mlship-{project}"},
+        "spec": {
+            "validationActions": ["Deny"],
+            "failurePolicy": "Fail",
+            "webhookConfiguration": {"timeoutSeconds": _SECONDS},
+            "matchConstraints": {
+                "resourceRules": [
+                    {
+                        "apiGroups": [""],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE", "UPDATE"],
+                        "resources": ["pods", "pods/ephemeralcontainers"],
+                    }
+                ]
+            },
+            "matchImageReferences": [
+                {"glob": f"{repository.name}{separator}*"} for separator in (":", "@")
+            ],
+            "validationConfigurations": {
+                "mutateDigest": False,
+                "verifyDigest": True,
+                "required": True,
+            },
+            "attestors": [
+                {
+                    "name": name,
+                    "cosign": {
+                        "key": {"data": pem(each.key)},
+                        "ctlog": {"insecureIgnoreTlog": True, "insecureIgnoreSCT": True},
+                    },
+                }
+                for name, each in zip(names, builders, strict=True)
+            ],
+            "attestations": [
+                {"name": name, "intoto": {"type": kind}}
+                for name, kind in {**_KINDS, "router": ROUTER}.items()
+            ],
+            "validations": [
+                {
+                    "expression": f"{_IMAGES}.all(image, ({stated}) || {signed('router')})",
+                    "message": f"{project}: an image is not signed by a trusted build; run "
+                    "`mlship verify IMAGE`",
+                },
+                {
+                    "expression": f"{_IMAGES}.all(image, {tested})",
+                    "message": f"{project}: a release has not passed its tests",
+                },
+            ],
+        },
+    }
