@@ -23,6 +23,13 @@ _KINDS: Final = {
 }
 _IMAGES: Final = "(images.containers + images.initContainers + images.ephemeralContainers)"
 _SECONDS: Final = 30
+_PODS: Final = {
+    "apiGroups": [""],
+    "apiVersions": ["v1"],
+    "operations": ["CREATE", "UPDATE"],
+    "resources": ["pods", "pods/ephemeralcontainers"],
+}
+_BY_DIGEST: Final = {"mutateDigest": False, "verifyDigest": True, "required": True}
 
 
 def policy(project: str, repository: Reference, signers: Sequence[Signer]) -> dict[str, Any]:
@@ -40,17 +47,8 @@ def policy(project: str, repository: Reference, signers: Sequence[Signer]) -> di
     if not builders:
         message = "no signer in `trust.signers` may say build, and none signs images"
         raise ConfigError(message, hint="see `mlship guide signatures`")
-    names = [f"signer{at}" for at in range(len(builders))]
-    listed = ", ".join(f"attestors.{name}" for name in names)
-
-    def signed(kind: str) -> str:
-        return f"verifyAttestationSignatures(image, attestations.{kind}, [{listed}]) > 0"
-
-    stated = " && ".join(signed(kind) for kind in _KINDS)
-    tested = (
-        f"{signed('router')} || extractPayload(image, attestations.release)"
-        ".predicate.records.exists(r, r.step == 'test' && r.verdict == 'passed')"
-    )
+    attestors = {f"signer{at}": _attestor(each) for at, each in enumerate(builders)}
+    globs = [{"glob": f"{repository.name}{separator}*"} for separator in (":", "@")]
     return {
         "apiVersion": "policies.kyverno.io/v1",
         "kind": "ImageValidatingPolicy",
@@ -59,48 +57,47 @@ def policy(project: str, repository: Reference, signers: Sequence[Signer]) -> di
             "validationActions": ["Deny"],
             "failurePolicy": "Fail",
             "webhookConfiguration": {"timeoutSeconds": _SECONDS},
-            "matchConstraints": {
-                "resourceRules": [
-                    {
-                        "apiGroups": [""],
-                        "apiVersions": ["v1"],
-                        "operations": ["CREATE", "UPDATE"],
-                        "resources": ["pods", "pods/ephemeralcontainers"],
-                    }
-                ]
-            },
-            "matchImageReferences": [
-                {"glob": f"{repository.name}{separator}*"} for separator in (":", "@")
-            ],
-            "validationConfigurations": {
-                "mutateDigest": False,
-                "verifyDigest": True,
-                "required": True,
-            },
-            "attestors": [
-                {
-                    "name": name,
-                    "cosign": {
-                        "key": {"data": pem(each.key)},
-                        "ctlog": {"insecureIgnoreTlog": True, "insecureIgnoreSCT": True},
-                    },
-                }
-                for name, each in zip(names, builders, strict=True)
-            ],
+            "matchConstraints": {"resourceRules": [_PODS]},
+            "matchImageReferences": globs,
+            "validationConfigurations": _BY_DIGEST,
+            "attestors": [{"name": name, "cosign": each} for name, each in attestors.items()],
             "attestations": [
                 {"name": name, "intoto": {"type": kind}}
                 for name, kind in {**_KINDS, "router": ROUTER}.items()
             ],
-            "validations": [
-                {
-                    "expression": f"{_IMAGES}.all(image, ({stated}) || {signed('router')})",
-                    "message": f"{project}: an image is not signed by a trusted build; run "
-                    "`mlship verify IMAGE`",
-                },
-                {
-                    "expression": f"{_IMAGES}.all(image, {tested})",
-                    "message": f"{project}: a release has not passed its tests",
-                },
-            ],
+            "validations": _validations(
+                project, ", ".join(f"attestors.{each}" for each in attestors)
+            ),
         },
     }
+
+
+def _attestor(signer: Signer) -> dict[str, Any]:
+    """Return a signer's key; nothing of a project is in a public log."""
+    log = {"insecureIgnoreTlog": True, "insecureIgnoreSCT": True}
+    return {"key": {"data": pem(signer.key)}, "ctlog": log}
+
+
+def _validations(project: str, attestors: str) -> list[dict[str, str]]:
+    """Return what must hold of each image, as CEL."""
+
+    def signed(kind: str) -> str:
+        return f"verifyAttestationSignatures(image, attestations.{kind}, [{attestors}]) > 0"
+
+    stated = " && ".join(signed(kind) for kind in _KINDS)
+    tested = (
+        "extractPayload(image, attestations.release)"
+        ".predicate.records.exists(r, r.step == 'test' && r.verdict == 'passed')"
+    )
+    unsigned = "an image is not signed by a trusted build; run `mlship verify IMAGE`"
+    untested = "a release has not passed its tests"
+    return [
+        {
+            "expression": f"{_IMAGES}.all(image, ({stated}) || {signed('router')})",
+            "message": f"{project}: {unsigned}",
+        },
+        {
+            "expression": f"{_IMAGES}.all(image, {signed('router')} || {tested})",
+            "message": f"{project}: {untested}",
+        },
+    ]

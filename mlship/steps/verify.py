@@ -25,6 +25,7 @@ from mlship.steps import checkout, replay
 from mlship.steps.attest import attach_statement
 from mlship.steps.pipeline import STAGING, Pipeline
 
+STEP: Final[Step] = "verify-staging-workload"
 SETTINGS: Final = ("gates.staging", "tests", "workload")
 """The settings that decide here, which are those of the release's commit."""
 
@@ -95,8 +96,7 @@ def verify(
         workload=digests.of_value(requests),
         policy=pipeline.policy(STAGING),
     )
-    step: Step = "verify-staging-workload"
-    record = pipeline.learn(release, step, decision.verdict, facts, saw, after=known)
+    record = pipeline.learn(release, STEP, decision.verdict, facts, saw, after=known)
     attach_statement(pipeline, release, known.plus(record))
     return record
 
