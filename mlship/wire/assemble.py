@@ -30,6 +30,7 @@ from mlship.config.layers import (
 from mlship.config.project import Config
 from mlship.domain import api_keys
 from mlship.domain.commit import named
+from mlship.domain.dsse import Signing
 from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.ports import Progress, Target
 from mlship.errors import ConfigError
@@ -81,6 +82,7 @@ def assemble(
     environment: Mapping[str, str],
     purpose: Purpose = "change",
     overridden: Sequence[str] = (),
+    by: Signing | None = None,
 ) -> Pipeline:
     """Compose a project's pipeline. Nothing is opened, started or imported that is not used.
 
@@ -94,6 +96,7 @@ def assemble(
         environment: the environment variables.
         purpose: what the command does with the pipeline.
         overridden: the settings that do not come from mlship.yaml.
+        by: signs the command's records, instead of the key of the project or of this machine.
     """
     state, user = _state(root, purpose), actor(root, environment)
     home = config.home or repository.home(root)
@@ -105,7 +108,7 @@ def assemble(
 
     shared = backends.shares_ledger(config, root)
     store = backends.store(config, home, state, environment, progress, purpose)
-    signatures = signing.signatures(config, environment, root, home, shared=shared)
+    signatures = signing.signatures(config, environment, root, home, by, shared=shared)
     ahead = backends.ahead(config, store)
     trainer = ChildTrainer(root, config, progress, ahead.prepare)
     return Pipeline(

@@ -18,7 +18,7 @@ class PrivateKey:
     """The port Signing with a private key in memory.
 
     Args:
-        pem: the private key as PKCS #8 in PEM, without a password.
+        pem: the private key as PKCS #8 in PEM, without a password; or the key itself.
         where: it is from, for errors.
 
     Attributes:
@@ -29,8 +29,8 @@ class PrivateKey:
         ConfigError: it is another kind of key, or none.
     """
 
-    def __init__(self, pem: bytes, where: str) -> None:
-        self._private = _loaded(pem, where)
+    def __init__(self, pem: "bytes | Ed25519PrivateKey", where: str) -> None:
+        self._private = _loaded(pem, where) if isinstance(pem, bytes) else pem
         self.public = f"ed25519:{_encoded(self._private.public_key().public_bytes_raw())}"
         self.key: Digest = key_id(self.public)
 
