@@ -13,6 +13,7 @@ import msgspec
 
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
+from mlship.domain.facts import Facts
 
 _NOREPLY: Final = re.compile(r"(?:\d+\+)?([^@+]+)@users\.noreply\.github\.com")
 
@@ -55,6 +56,13 @@ class People(msgspec.Struct, frozen=True, kw_only=True):
 NOBODY: Final = People()
 
 
+class _Given(Facts, frozen=True):
+    """Who approves, and the review; no review if by hand."""
+
+    by: str = ""
+    url: str = ""
+
+
 def of(keys: Iterable[tuple[Digest, Sequence[str]]]) -> People:
     """Return the people with some keys; those who share a name are one person.
 
@@ -69,12 +77,6 @@ def of(keys: Iterable[tuple[Digest, Sequence[str]]]) -> People:
     return People(keys={key: same[min(names)] for key, names in named}, same=same)
 
 
-def is_by_hand(evidence: Evidence) -> bool:
-    """Return whether evidence is an approval, or its withdrawal, that is not from a review."""
-    is_approval = evidence.step in ("approve", "withdraw-approval")
-    return is_approval and not evidence.facts.get("url")
-
-
 def objection(evidence: Evidence, signer: str | None, emails: Sequence[str], *, names: bool) -> str:
     """Return why an approval by hand is not one of the person whom it names; empty if it is.
 
@@ -84,9 +86,10 @@ def objection(evidence: Evidence, signer: str | None, emails: Sequence[str], *, 
         emails: of the signer; empty if the signer is no person.
         names: whether the word of a signer who is no person is enough.
     """
-    if not is_by_hand(evidence):
+    given = _given(evidence)
+    if given is None or given.url:
         return ""
-    by = str(evidence.facts.get("by", ""))
+    by = given.by
     if emails:
         own = person(by) in map(person, emails)
         return "" if own else f"signer {signer} may not approve as {by[:80]!r}"
@@ -95,3 +98,14 @@ def objection(evidence: Evidence, signer: str | None, emails: Sequence[str], *, 
     if signer is None:
         return f"the approval of {by[:80]!r} is not signed, and a name alone is not enough"
     return f"signer {signer} is no person, and the name {by[:80]!r} alone is not enough"
+
+
+def _given(evidence: Evidence) -> _Given | None:
+    """Return what an approval, or its withdrawal, says of itself; `None` for another step."""
+    if evidence.step not in ("approve", "withdraw-approval"):
+        return None
+    try:
+        return msgspec.convert(evidence.facts, _Given)
+    except msgspec.ValidationError:
+        # Who reads its facts fails; until then, it names nobody.
+        return _Given()

@@ -188,11 +188,7 @@ def collect(
         IntegrityError: the facts of a record cannot be read.
     """
     own = [record for record in records if record.evidence.release == release]
-    last = {
-        record.evidence.step: record
-        for record in own
-        if record.evidence.step not in get_args(Claim)
-    }
+    last = _last(own)
     trained = _facts(last, "train", Trained)
     tested = _facts(last, "test", Tested)
     image = _image(own)
@@ -233,6 +229,12 @@ def collect(
         timeline=_timeline(own),
         override=overridden(release, records),
     )
+
+
+def _last(own: Sequence[Record]) -> dict[Step, Record]:
+    """Return the last record of each step, without what unreviewed jobs claim."""
+    claims = get_args(Claim)
+    return {each.evidence.step: each for each in own if each.evidence.step not in claims}
 
 
 def _differing(
