@@ -200,6 +200,18 @@ def key_id(public: str) -> Digest:
     return Digest("sha256:" + hashlib.sha256(_SUBJECT_INFO + raw).hexdigest())
 
 
+def pem(public: str) -> str:
+    """Return a public key in PEM, as other tools read it.
+
+    Raises:
+        ConfigError: it is no public key.
+    """
+    key_id(public)
+    der = _SUBJECT_INFO + base64.b64decode(public.removeprefix("ed25519:"))
+    text = base64.b64encode(der).decode()
+    return f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n"
+
+
 def everything(_records: Sequence[Record], _own: Container[Digest]) -> Mapping[Digest, str]:
     """The port `Sift` where every record counts."""
     return {}
