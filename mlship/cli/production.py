@@ -387,5 +387,7 @@ def approve(
         for reason in result.left_out:
             output.line(f"  not counted: {reason}")
         return
-    record = approve_by_hand(pipeline, pipeline.release(release), by, comment)
+    records = pipeline.read()
+    chosen = pipeline.release(release, records)
+    record = approve_by_hand(pipeline, chosen, by, comment, records=records)
     output.record(record, json=options.json)

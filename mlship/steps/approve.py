@@ -99,7 +99,12 @@ def approve(
 
 
 def approve_by_hand(
-    pipeline: Pipeline, release: Release, by: str | None = None, comment: str = ""
+    pipeline: Pipeline,
+    release: Release,
+    by: str | None = None,
+    comment: str = "",
+    *,
+    records: Records | None = None,
 ) -> Record:
     """Record an approval without a review: of the person whose key signs here, or by name.
 
@@ -108,6 +113,7 @@ def approve_by_hand(
         release: the release to approve.
         by: the person. By default the one who has the key; else who runs the command.
         comment: a text to record.
+        records: the records that the command has read; by default the ledger is read.
 
     Raises:
         ConfigError: the approval would not count: it needs the signature of that person.
@@ -124,10 +130,11 @@ def approve_by_hand(
             raise ConfigError(message, hint=f"leave out --by, or give --by {signer.emails[0]}")
         by = by or signer.emails[0]
     elif not trust.names:
-        whose = f"the key of signer {signer.name}" if signer else "nobody's key"
-        message = f"an approval of {pipeline.config.name} is signed by a person; here it is {whose}"
+        why = f"signer {signer.name} is none" if signer else "nothing is signed here"
+        message = f"an approval of {release} needs the signature of a person, and {why}"
         raise ConfigError(message, hint=_SIGN)
-    return approve(pipeline, release, pipeline.actor if by is None else by, comment)
+    name = pipeline.actor if by is None else by
+    return approve(pipeline, release, name, comment, records=records)
 
 
 def _is_as_good(pipeline: Pipeline, record: Record, approval: Approved) -> bool:
