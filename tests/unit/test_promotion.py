@@ -176,7 +176,7 @@ def test_reviews_that_cannot_be_read_do_not_count(
     assert is_champion(here, release)
     assert any("approvals by hand are enough" in note for note in here.progress.notes)
     (gate,) = recorded(here, "promote/gate")
-    assert "(lin@example.org)" in str(gate["checks"])
+    assert "author: lin@example.org (by name, not verified)" in str(gate["checks"])
 
 
 def test_where_no_forge_is_set_up_none_is_asked(here: World) -> None:
