@@ -16,7 +16,8 @@ from mlship.config.project import Config
 from mlship.domain.checkpoint import FORGETFUL
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
-from mlship.domain.trust import OPEN, SCOPES, Signatures, Signer, Trust, key_id
+from mlship.domain.public_keys import key_id
+from mlship.domain.trust import OPEN, SCOPES, Signatures, Signer, Trust
 from mlship.errors import NotFoundError
 
 THIS_MACHINE: Final = "this machine"

@@ -14,10 +14,11 @@ from mlship.domain.evidence import Step
 from mlship.domain.facts import Deployed, Withdrawn
 from mlship.domain.image import reference
 from mlship.domain.policy import PromotePolicy
+from mlship.domain.public_keys import pem
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.release_statement import KIND
-from mlship.domain.trust import OPEN, Scope, Signatures, Signer, Trust, pem
+from mlship.domain.trust import OPEN, Scope, Signatures, Signer, Trust
 from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
 from mlship.steps.approve import approve
 from mlship.steps.attest import attach_statement
@@ -183,9 +184,7 @@ def _withdraw_and_forget(here: World, release: Release) -> None:
 def test_a_promotion_finds_that_a_withdrawal_was_removed_from_the_ledger(tmp_path: Path) -> None:
     here, release = _promotable(tmp_path)
     _withdraw_and_forget(here, release)
-    with pytest.raises(
-        IntegrityError, match="the release statement at localhost"
-    ):
+    with pytest.raises(IntegrityError, match="the release statement at localhost"):
         promote(here.pipeline, release)
     assert here.pipeline.read().history.role(release) == "challenger"
 
