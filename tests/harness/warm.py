@@ -12,6 +12,7 @@ import functools
 import gc
 import importlib
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,13 +34,17 @@ from mlship.adapters.mlflow import library
 
 ROOT = Path(__file__).parents[2]
 Program = Literal["mlship", "mlship.training"]
-_IMPORTED = (
-    "mlship.cli.main",
-    "mlship.training.train",
-    # Only trainings that convert import it; the tests have many.
-    "mlship.training.forms.trees",
-    "mlship.training.scoring.score",
+_PACKAGES = (
+    *("adapters", "cli", "config", "domain", "reports", "steps", "templates"),
+    *("training", "wire"),
+)
+"""The folders of mlship that commands and trainings import; replicas are other processes."""
+_LIBRARIES = (
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "cryptography.hazmat.primitives.serialization.ssh",
+    "jinja2",
     "mlflow.store.model_registry.sqlalchemy_store",
+    "typer._adapters",
 )
 _LONGEST = 1 << 20
 _MOST_DESCRIPTORS = 8
@@ -156,7 +161,7 @@ def main(address: str, descriptor: int) -> None:
     """Fork for each call until stdin ends; in a fork, run the program."""
     gc.disable()
     migrated = _database()
-    for name in _IMPORTED:
+    for name in _modules():
         importlib.import_module(name)
     gc.freeze()
     gc.enable()
@@ -171,6 +176,15 @@ def main(address: str, descriptor: int) -> None:
         from mlship.training.__main__ import main as job
 
         sys.exit(job(call.arguments))
+
+
+def _modules() -> Iterator[str]:
+    """Yield what a fork finds imported: all that a command may need, and the libraries below."""
+    for package in _PACKAGES:
+        found = importlib.import_module(f"mlship.{package}")
+        modules = pkgutil.walk_packages(found.__path__, f"{found.__name__}.")
+        yield from (module.name for module in modules if not module.name.endswith("__main__"))
+    yield from _LIBRARIES
 
 
 def _end(command: Callable[[], None]) -> NoReturn:
