@@ -2,8 +2,10 @@
 
 Half of a training's processor time is the import of its libraries. The tests run hundreds, so a
 worker starts this process once: each fork runs a whole command, or the server of a command's
-trainings, with arguments, variables, folder and streams of its own. Tests of how processes start
-and end, of locales, and the whole path run real ones: `tests.harness.commands` chooses.
+trainings, with arguments, variables, folder and streams of its own. A second one does it for
+offline predictions, with their hash seed, and imports when it is first asked. Tests of how
+processes start and end, of locales, and the whole path run real ones: `tests.harness.commands`
+chooses.
 """
 
 import atexit
@@ -25,15 +27,21 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any, Literal, NoReturn
+from types import ModuleType, SimpleNamespace
+from typing import IO, Any, BinaryIO, Final, Literal, NoReturn
 
 import msgspec
 
+from mlship.adapters.checkout import jobs, predictor
 from mlship.adapters.mlflow import library
+from mlship.runtime import __main__ as runtime
+from mlship.runtime import trust
 
 ROOT = Path(__file__).parents[2]
-Program = Literal["mlship", "mlship.training"]
+Program = Literal["mlship", "mlship.training", "mlship.runtime"]
+Kind = Literal["commands", "predictions"]
+SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
+"""The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
 _PACKAGES = (
     *("adapters", "cli", "config", "domain", "reports", "steps", "templates"),
     *("training", "wire"),
@@ -46,6 +54,11 @@ _LIBRARIES = (
     "mlflow.store.model_registry.sqlalchemy_store",
     "typer._adapters",
 )
+_OF_PREDICTIONS = (
+    *("mlship.runtime.predict", "onnxruntime", "pandas"),
+    *("sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline"),
+)
+"""What replicas of the tests' projects import, and nothing of what only training needs."""
 _LONGEST = 1 << 20
 _MOST_DESCRIPTORS = 8
 _FREE = 200
@@ -102,10 +115,10 @@ class Started:
 
 
 class Warm:
-    """The process at an address, from any other one."""
+    """The processes at the addresses that begin with a name, from any other process."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def start(
         self,
@@ -124,7 +137,8 @@ class Warm:
             descriptors=list(descriptors),
         )
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.connect(self.address)
+        kind: Kind = "predictions" if program == "mlship.runtime" else "commands"
+        connection.connect(address(self.name, kind))
         socket.send_fds(connection, [msgspec.json.encode(call)], list(descriptors.values()))
         return Started(connection, [program, *arguments])
 
@@ -150,32 +164,56 @@ class Warm:
         made.stdin, made.stdout = os.fdopen(our_in, "wb", 0), os.fdopen(our_out, "rb")
         return made
 
-    def subprocess(self) -> SimpleNamespace:
-        """Return what takes the place of the module `subprocess` in `jobs`."""
+    def predict(
+        self, command: Sequence[str], *, env: Mapping[str, str], **streams: BinaryIO
+    ) -> Started:
+        """Start an offline prediction, as `mlship.adapters.checkout.predictor` asks."""
+        start = [sys.executable, "-P", "-m", "mlship.runtime"]
+        assert list(command[: len(start)]) == start, command
+        assert env["PYTHONHASHSEED"] == SEEDS["predictions"], env
+        files = (streams["stdin"], streams["stdout"], streams["stderr"])
+        descriptors = {number: file.fileno() for number, file in enumerate(files)}
+        return self.start("mlship.runtime", command[len(start) :], Path.cwd(), env, descriptors)
+
+    def places(self) -> Iterator[tuple[ModuleType, SimpleNamespace]]:
+        """Yield the modules that start such processes, and what is their `subprocess` here."""
         kept = ("PIPE", "STDOUT", "TimeoutExpired")
         names = {name: getattr(subprocess, name) for name in kept}
-        return SimpleNamespace(Popen=self.popen, **names)
+        yield jobs, SimpleNamespace(Popen=self.popen, **names)
+        yield predictor, SimpleNamespace(Popen=self.predict)
 
 
-def main(address: str, descriptor: int) -> None:
+def address(name: str, kind: Kind) -> str:
+    """Return where a process listens."""
+    return f"\0{name}-{kind}"
+
+
+def main(name: str, descriptor: int, kind: Kind) -> None:
     """Fork for each call until stdin ends; in a fork, run the program."""
+    listener = socket.socket(fileno=descriptor)
+    if kind == "predictions" and 0 in select.select([0, listener.fileno()], [], [])[0]:
+        return  # no test predicts
     gc.disable()
-    migrated = _database()
-    for name in _modules():
-        importlib.import_module(name)
+    migrated = _database() if kind == "commands" else b""
+    for module in _modules() if kind == "commands" else _OF_PREDICTIONS:
+        importlib.import_module(module)
+    if kind == "predictions":
+        trust.skops_io()
     gc.freeze()
     gc.enable()
-    call = _serve(socket.socket(fileno=descriptor))
+    call = _serve(listener)
+    if call.program == "mlship.runtime":
+        _end(lambda: sys.exit(runtime.main(call.arguments, os.environ)))
+    for place, replaced in Warm(name).places():
+        place.__dict__["subprocess"] = replaced
     if call.program == "mlship":
         library.__dict__["create_database"] = functools.partial(_copy, migrated)
-        _patch_jobs(Warm(address))
         from mlship.cli.main import main as command
 
         _end(command)
-    else:
-        from mlship.training.__main__ import main as job
+    from mlship.training.__main__ import main as job
 
-        sys.exit(job(call.arguments))
+    sys.exit(job(call.arguments))
 
 
 def _modules() -> Iterator[str]:
@@ -300,10 +338,5 @@ def _write_in(encoding: str) -> None:
     sys.stderr = os.fdopen(2, "w", 1, out[0], "backslashreplace", closefd=False)
 
 
-def _patch_jobs(warm: Warm) -> None:
-    jobs = importlib.import_module("mlship.adapters.checkout.jobs")
-    jobs.__dict__["subprocess"] = warm.subprocess()
-
-
 if __name__ == "__main__":
-    main(f"\0{sys.argv[1]}", int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), msgspec.convert(sys.argv[3], Kind))
