@@ -15,12 +15,13 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from mlship.domain import digests
+from mlship.domain import digests, people
 from mlship.domain.checkpoint import FORGETFUL, Memory
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Envelope, Signing
 from mlship.domain.evidence import Claim, Record, Step
 from mlship.domain.facts import Facts
+from mlship.domain.people import People
 from mlship.errors import ConfigError, IntegrityError
 
 Scope = Literal["build", "staging", "production", "approve"]
@@ -80,13 +81,17 @@ class Signer(msgspec.Struct, frozen=True, kw_only=True):
         name: for people.
         key: the public one, as in `KEY`.
         may: what the signer's records may be about.
+        since: records of an earlier time do not count; `None` for no beginning.
         until: records of a later time do not count; `None` for no end.
+        emails: of the person who has the key, who approves with it; empty for a job's key.
     """
 
     name: str
     key: str
     may: frozenset[Scope] = frozenset(SCOPES)
+    since: datetime | None = None
     until: datetime | None = None
+    emails: tuple[str, ...] = ()
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,15 +100,27 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         signers: whose records count.
         unsigned: whether a record that nobody signed counts, too.
+        names: whether an approval by hand counts by its name alone; otherwise by the key of the
+            person.
+        remarks: what the project has beside these signers that is not used, and why.
     """
 
     signers: tuple[Signer, ...] = ()
     unsigned: bool = True
+    names: bool = True
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def people(self) -> People:
+        """The people among the signers."""
+        return people.of((key_id(each.key), each.emails) for each in self.signers)
 
     def signer(self, key: Digest) -> Signer | None:
         """Return the signer with the key of an id; `None` if none has it."""
         return next((each for each in self.signers if key_id(each.key) == key), None)
 
+
+NOT_SIGNED: Final = "it is not signed"
 
 OPEN: Final = Trust()
 """Every record counts, as nobody is named who signs."""
@@ -129,6 +146,11 @@ class Signatures:
     trust: Callable[[], Trust] = lambda: OPEN
     verify: Verify = unverified
     memory: Memory = FORGETFUL
+
+    @property
+    def people(self) -> People:
+        """The people whose keys approve."""
+        return self.trust().people
 
     def sift(self, records: Sequence[Record], own: Container[Digest]) -> Mapping[Digest, str]:
         """Return the records that do not count, see `sift`."""
@@ -178,6 +200,18 @@ def key_id(public: str) -> Digest:
     return Digest("sha256:" + hashlib.sha256(_SUBJECT_INFO + raw).hexdigest())
 
 
+def pem(public: str) -> str:
+    """Return a public key in PEM, as other tools read it.
+
+    Raises:
+        ConfigError: it is no public key.
+    """
+    key_id(public)
+    der = _SUBJECT_INFO + base64.b64decode(public.removeprefix("ed25519:"))
+    text = base64.b64encode(der).decode()
+    return f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n"
+
+
 def everything(_records: Sequence[Record], _own: Container[Digest]) -> Mapping[Digest, str]:
     """The port `Sift` where every record counts."""
     return {}
@@ -210,7 +244,10 @@ def check_may(steps: Iterable[Step], key: Digest | None, trust: Trust, now: date
     signer = trust.signer(key)
     if signer is None:
         message = f"records are signed with key {digests.short(key)}, which `trust` does not name"
-        raise ConfigError(message, hint=show)
+        raise ConfigError(message, hint=f"{show}; add an SSH key to trust.allowed_signers")
+    if signer.since is not None and now < signer.since:
+        message = f"the key of signer {signer.name} begins at {signer.since:%Y-%m-%d %H:%M} UTC"
+        raise ConfigError(message, hint="use the person's former key until then")
     if signer.until is not None and now > signer.until:
         message = f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
         raise ConfigError(message, hint="make another key with `mlship keys new`")
@@ -237,7 +274,7 @@ def check_trusted(trusted: Sequence[Record], untrusted: Sequence[Untrusted]) -> 
     count = "its only record" if len(untrusted) == 1 else f"none of its {len(untrusted)} records"
     counts = "does not count" if len(untrusted) == 1 else "counts"
     message = f"the ledger is not trusted: {count} {counts}; {untrusted[-1].reason}"
-    unsigned = any(each.record.envelope is None for each in untrusted)
+    unsigned = any(each.reason == NOT_SIGNED for each in untrusted)
     hint = "if you trust what `mlship ledger verify` shows, run `mlship ledger sign` once"
     named = "name the key in `trust.signers`; `mlship ledger verify` shows whose records there are"
     raise IntegrityError(message, hint=hint if unsigned else named)
@@ -256,13 +293,14 @@ def sift(
     """
     if trust.unsigned and not trust.signers:
         return {}
-    signers = {key_id(signer.key): signer for signer in trust.signers}
+    # Of several signers with one key, the first is meant, as everywhere.
+    signers = {key_id(signer.key): signer for signer in reversed(trust.signers)}
     signed = [
         (signers[record.signer].key, record.digest, record.envelope)
         for record in records
         if record.envelope is not None and record.digest in own and record.signer in signers
     ]
-    judge = _Judge(records, signers, verify(signed), unsigned=trust.unsigned)
+    judge = _Judge(records, signers, verify(signed), unsigned=trust.unsigned, names=trust.names)
     reasons: dict[Digest, str] = {}
     for record in records:
         reason = judge.reason(record) if record.digest in own else ""
@@ -287,8 +325,10 @@ class _Judge:
         valid: Container[Digest],
         *,
         unsigned: bool,
+        names: bool,
     ) -> None:
         self._signers, self._valid, self._unsigned = signers, valid, unsigned
+        self._names = names
         self._latest: dict[Digest, datetime] = {}
         self._seen: set[bytes] = set()
         self._taken = self._taken_over(records)
@@ -298,7 +338,9 @@ class _Judge:
         if record.envelope is None:
             # No gate counts a claim, and the job that makes it holds no key.
             counts = self._unsigned or record.evidence.step in _CLAIMS
-            return "" if counts or record.digest in self._taken else "it is not signed"
+            if not counts and record.digest not in self._taken:
+                return NOT_SIGNED
+            return people.objection(record.evidence, None, (), names=self._names)
         if record.envelope.payload in self._seen:
             return "it is a copy of another record"
         return self._refused(record)
@@ -324,9 +366,11 @@ class _Judge:
             return f"the signature is not one of signer {signer.name}"
         if scope_of(record.evidence.step) not in signer.may:
             return f"signer {signer.name} may not say {record.evidence.step}"
+        if signer.since is not None and record.evidence.time < signer.since:
+            return f"the key of signer {signer.name} begins at {signer.since:%Y-%m-%d %H:%M} UTC"
         if signer.until is not None and self._ended(record, signer.until):
             return f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
-        return ""
+        return people.objection(record.evidence, signer.name, signer.emails, names=self._names)
 
     def _ended(self, record: Record, until: datetime) -> bool:
         evidence = record.evidence
