@@ -80,12 +80,14 @@ class Signer(msgspec.Struct, frozen=True, kw_only=True):
         name: for people.
         key: the public one, as in `KEY`.
         may: what the signer's records may be about.
+        since: records of an earlier time do not count; `None` for no beginning.
         until: records of a later time do not count; `None` for no end.
     """
 
     name: str
     key: str
     may: frozenset[Scope] = frozenset(SCOPES)
+    since: datetime | None = None
     until: datetime | None = None
 
 
@@ -95,10 +97,12 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         signers: whose records count.
         unsigned: whether a record that nobody signed counts, too.
+        unproven: why a key is not that of a job whose records count, by its id.
     """
 
     signers: tuple[Signer, ...] = ()
     unsigned: bool = True
+    unproven: Mapping[Digest, str] = MappingProxyType({})
 
     def signer(self, key: Digest) -> Signer | None:
         """Return the signer with the key of an id; `None` if none has it."""
@@ -107,6 +111,14 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 OPEN: Final = Trust()
 """Every record counts, as nobody is named who signs."""
+
+Prove = Callable[[Trust, Sequence[Record], Container[Digest]], Trust]
+"""Returns a trust with the jobs that records of the project prove, see `mlship.domain.sessions`."""
+
+
+def unproven(trust: Trust, _records: Sequence[Record], _own: Container[Digest]) -> Trust:
+    """The port `Prove` where no record proves anything."""
+    return trust
 
 
 def unverified(_signed: Sequence[Sealed]) -> Container[Digest]:
@@ -122,17 +134,25 @@ class Signatures:
         signing: signs them; `None` if nobody gave this machine a key.
         trust: returns whose records count. The first record that a machine signs makes its key.
         verify: checks signatures.
+        prove: finds the keys of jobs.
+        identity: the bundle of this job's key; empty if it has none.
         memory: what this machine has seen of the ledger.
     """
 
     signing: Signing | None = None
     trust: Callable[[], Trust] = lambda: OPEN
     verify: Verify = unverified
+    prove: Prove = unproven
+    identity: str = ""
     memory: Memory = FORGETFUL
 
     def sift(self, records: Sequence[Record], own: Container[Digest]) -> Mapping[Digest, str]:
         """Return the records that do not count, see `sift`."""
-        return sift(records, own, self.trust(), self.verify)
+        return sift(records, own, self.prove(self.trust(), records, own), self.verify)
+
+    def proven(self, records: Sequence[Record]) -> Trust:
+        """Return whose records count, with the jobs that records of the project prove."""
+        return self.prove(self.trust(), records, frozenset(each.digest for each in records))
 
     def check_may(self, steps: Iterable[Step], now: datetime) -> None:
         """Check that records of these steps will count, before anything is done for them.
@@ -262,7 +282,7 @@ def sift(
         for record in records
         if record.envelope is not None and record.digest in own and record.signer in signers
     ]
-    judge = _Judge(records, signers, verify(signed), unsigned=trust.unsigned)
+    judge = _Judge(records, signers, verify(signed), trust)
     reasons: dict[Digest, str] = {}
     for record in records:
         reason = judge.reason(record) if record.digest in own else ""
@@ -285,10 +305,10 @@ class _Judge:
         records: Sequence[Record],
         signers: Mapping[Digest, Signer],
         valid: Container[Digest],
-        *,
-        unsigned: bool,
+        trust: Trust,
     ) -> None:
-        self._signers, self._valid, self._unsigned = signers, valid, unsigned
+        self._signers, self._valid = signers, valid
+        self._unsigned, self._unproven = trust.unsigned, trust.unproven
         self._latest: dict[Digest, datetime] = {}
         self._seen: set[bytes] = set()
         self._taken = self._taken_over(records)
@@ -319,11 +339,14 @@ class _Judge:
         signer = self._signers.get(record.signer)
         if signer is None:
             key = digests.short(record.signer)
-            return f"it is signed with key {key}, which `trust` does not name"
+            named = f"it is signed with key {key}, which `trust` does not name"
+            return self._unproven.get(record.signer, named)
         if record.digest not in self._valid:
             return f"the signature is not one of signer {signer.name}"
         if scope_of(record.evidence.step) not in signer.may:
             return f"signer {signer.name} may not say {record.evidence.step}"
+        if signer.since is not None and record.evidence.time < signer.since:
+            return f"the key of signer {signer.name} begins at {signer.since:%Y-%m-%d %H:%M} UTC"
         if signer.until is not None and self._ended(record, signer.until):
             return f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
         return ""

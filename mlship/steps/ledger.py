@@ -1,6 +1,7 @@
 """ledger: which records count and which do not, and taking over those that nobody signed."""
 
 from collections import Counter
+from datetime import datetime
 
 import msgspec
 
@@ -10,7 +11,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Record
 from mlship.domain.records import Records
-from mlship.domain.trust import WHOLE, SignedLedger, Untrusted, key_id
+from mlship.domain.trust import WHOLE, SignedLedger, Signer, Untrusted, key_id
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
 from mlship.steps.ignored import Doubted
 from mlship.steps.pipeline import Pipeline
@@ -38,7 +39,8 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 
 def contents(pipeline: Pipeline, records: Records) -> Contents:
     """Return what a project has in its ledger, from its records."""
-    names = {key_id(signer.key): signer.name for signer in pipeline.signatures.trust().signers}
+    signers = pipeline.signatures.proven(records).signers
+    names = {key_id(signer.key): signer.name for signer in signers}
     signed = Counter(
         names.get(record.signer, record.signer) for record in records if record.envelope
     )
@@ -91,7 +93,7 @@ def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
         message = f"the checkpoint is of project {found.name[:80]!r} {home.shown(found.home[:200])}"
         raise IntegrityError(message, hint="give one of this project")
     key, digest = envelope.signatures[0].keyid, digests.of_bytes(data)
-    signer = pipeline.signatures.trust().signer(key)
+    signer = pipeline.signatures.proven(records).signer(key)
     if signer is None:
         short = digests.short(key)
         message = f"the checkpoint is signed with key {short}, which `trust` does not name"
@@ -99,12 +101,22 @@ def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
     if digest not in pipeline.signatures.verify([(signer.key, digest, envelope)]):
         message = f"the signature of the checkpoint is not one of signer {signer.name}"
         raise IntegrityError(message, hint="do not rely on it")
+    if not _is_within(signer, found.time):
+        message = (
+            f"the checkpoint is of a time at which the key of signer {signer.name} is not used"
+        )
+        raise IntegrityError(message, hint="do not rely on it")
     doubted = [each.record for each in records.untrusted]
     known = [record.digest for record in (*records, *records.void, *doubted)]
     who = f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC"
     hint = "restore the ledger from a backup, and find out who can write to it"
     checkpoint.check(found.heads, known, who, hint)
     return found
+
+
+def _is_within(signer: Signer, time: datetime) -> bool:
+    started = signer.since is None or signer.since <= time
+    return started and (signer.until is None or time <= signer.until)
 
 
 def _signing(pipeline: Pipeline) -> Signing:

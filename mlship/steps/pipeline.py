@@ -38,6 +38,7 @@ from mlship.domain.ports import (
 from mlship.domain.records import Records
 from mlship.domain.release import Release, find
 from mlship.domain.removal import Removals
+from mlship.domain.sessions import proof
 from mlship.domain.tls import Certified
 from mlship.domain.trust import UNSIGNED, Signatures, check_trusted
 from mlship.errors import IntegrityError, NotFoundError
@@ -160,8 +161,7 @@ class Pipeline:
             if self.shares_ledger
             else Records.alone(kept, sift)
         )
-        heads = evidence.heads(records.listed)
-        if frozenset(heads) != seen:
+        if frozenset(heads := evidence.heads(records.listed)) != seen:
             memory.keep(heads)
         return records
 
@@ -208,6 +208,7 @@ class Pipeline:
             time=self.clock(),
             home=self.home,
             fence=self.fence.number,
+            identity=proof(self.signatures, after or ()),
         )
         record = self.ledger.append(made, after=None if after is None else after.heads)
         self.signatures.memory.keep([record.digest])
@@ -310,8 +311,7 @@ class Pipeline:
 
     def loses_predictions(self) -> bool:
         """Return whether predictions of production are stored only in its pods."""
-        is_local = self.target_config(PRODUCTION).kind == "local"
-        return not is_local and self.config.observations.url is None
+        return self.target_config(PRODUCTION).kind != "local" and not self.config.observations.url
 
     def bundle(self, release: Release) -> Path:
         """Return the folder of a release's bundle, verified; fetched from the store if needed.

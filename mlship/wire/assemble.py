@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship import files
-from mlship.adapters.checkout import repository
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.source import GitSource
 from mlship.adapters.checkout.tester import PytestTester
@@ -96,7 +95,7 @@ def assemble(
         overridden: the settings that do not come from mlship.yaml.
     """
     state, user = _state(root, purpose), actor(root, environment)
-    home = config.home or repository.home(root)
+    home = signing.home_of(config, root)
 
     def target(name: str, fence: Fence = KERNEL) -> Target:
         if backends.target_config(config, name).kind == "local":
