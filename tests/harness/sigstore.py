@@ -2,8 +2,9 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -44,18 +45,41 @@ class Authority:
     Args:
         logs: whether it has logs, as for public repositories; otherwise it tells the time.
         until: when the certificates of the authority itself expire.
+        keys: its own; by default, new ones.
     """
 
-    def __init__(self, *, logs: bool = True, until: datetime = NOON + 365 * DAY) -> None:
+    def __init__(
+        self,
+        *,
+        logs: bool = True,
+        until: datetime = NOON + 3_650 * DAY,
+        keys: Sequence[ec.EllipticCurvePrivateKey] = (),
+    ) -> None:
         self.logs = logs
         self._until = until
-        self._root, self._inner, self._clock = (_key() for _ in range(3))
-        self._log, self._issued = _key(), _key()
+        own = keys or [_key() for _ in range(5)]
+        self._root, self._inner, self._clock, self._log, self._issued = own
         root = self._issue("root", self._root, self._root, "root")
         inner = self._issue("inner", self._inner, self._root, "root")
         self.chain = [inner, root]
         clock = self._issue("clock", self._clock, self._root, "root", clock=True)
         self.times = [clock, root]
+
+    @classmethod
+    def kept(cls, folder: Path) -> "Authority":
+        """Return the authority of a folder, which several processes know."""
+        paths = [folder / f"{number}.pem" for number in range(5)]
+        for path in paths:
+            if not path.exists():
+                path.write_bytes(
+                    _key().private_bytes(
+                        serialization.Encoding.PEM,
+                        serialization.PrivateFormat.PKCS8,
+                        serialization.NoEncryption(),
+                    )
+                )
+        keys = [serialization.load_pem_private_key(path.read_bytes(), None) for path in paths]
+        return cls(keys=[key for key in keys if isinstance(key, ec.EllipticCurvePrivateKey)])
 
     def root(self) -> bytes:
         """Return what has to be pinned, as a line."""
