@@ -99,6 +99,13 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "shared ledger whose signers are not named"
         ),
     ] = None
+    attested: Annotated[
+        dict[str, Name],
+        Meta(
+            description="further statements that an image must have before it runs: the name of "
+            "the signer, by the type of the statement"
+        ),
+    ] = {}
 
     def __post_init__(self) -> None:
         """Check that identities can be verified.

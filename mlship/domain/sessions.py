@@ -16,6 +16,7 @@ from mlship.domain import digests, dsse
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import STATEMENT_TYPE, Record
 from mlship.domain.identity import MOST, Attested, Identify, Workflow, shown
+from mlship.domain.release import Release
 from mlship.domain.trust import SCOPES, Prove, Scope, Signatures, Signer, Trust, key_id
 from mlship.errors import ConfigError, IntegrityError
 
@@ -177,12 +178,18 @@ def check_size(data: bytes) -> None:
         raise _refused(f"it has {len(data)} bytes, and may have {MOST}")
 
 
-def proof(signatures: Signatures, before: Sequence[Record]) -> str:
-    """Return the bundle for a record to carry; empty if none is needed, or one before has it."""
+def proof(signatures: Signatures, release: Release, before: Sequence[Record]) -> str:
+    """Return the bundle for a record to carry; empty if none is needed, or one before has it.
+
+    One of each release has it, as the records of a release are also attached to its image.
+    """
     if signatures.signing is None or not signatures.identity:
         return ""
     key = signatures.signing.key
-    carried = any(record.evidence.identity and record.signer == key for record in before)
+    carried = any(
+        record.evidence.identity and record.signer == key and record.evidence.release == release
+        for record in before
+    )
     return "" if carried else signatures.identity
 
 

@@ -150,9 +150,10 @@ class Signatures:
         """Return the records that do not count, see `sift`."""
         return sift(records, own, self.prove(self.trust(), records, own), self.verify)
 
-    def proven(self, records: Sequence[Record]) -> Trust:
-        """Return whose records count, with the jobs that records of the project prove."""
-        return self.prove(self.trust(), records, frozenset(each.digest for each in records))
+    def knowing(self, records: Sequence[Record]) -> "Signatures":
+        """Return these, with the jobs that records of the project prove among the signers."""
+        own = frozenset(each.digest for each in records)
+        return dataclasses.replace(self, trust=lambda: self.prove(self.trust(), records, own))
 
     def check_may(self, steps: Iterable[Step], now: datetime) -> None:
         """Check that records of these steps will count, before anything is done for them.
@@ -196,6 +197,18 @@ def key_id(public: str) -> Digest:
         raise ConfigError(f"{public[:80]!r} is no public key", hint="`mlship keys show` prints one")
     raw = base64.b64decode(public.removeprefix("ed25519:"))
     return Digest("sha256:" + hashlib.sha256(_SUBJECT_INFO + raw).hexdigest())
+
+
+def pem(public: str) -> str:
+    """Return a public key in PEM, as other tools read it.
+
+    Raises:
+        ConfigError: it is no public key.
+    """
+    key_id(public)
+    der = _SUBJECT_INFO + base64.b64decode(public.removeprefix("ed25519:"))
+    text = base64.b64encode(der).decode()
+    return f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n"
 
 
 def everything(_records: Sequence[Record], _own: Container[Digest]) -> Mapping[Digest, str]:

@@ -10,6 +10,7 @@ from mlship.steps.diagnosis import Surroundings, Warned
 from mlship.steps.ledger import contents
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.removal import unfinished
+from mlship.steps.verify_image import check_anchors
 
 _TRACKING = "MLFLOW_TRACKING_URI"
 _HERE_ALONE = f"kept on this machine, because {_TRACKING} is not set here"
@@ -36,8 +37,10 @@ def ledger(pipeline: Pipeline, around: Surroundings) -> str | Warned:
 
 
 def signatures(pipeline: Pipeline) -> str | Warned:
-    """Check that evidence is signed, that all of it counts, and that this machine's would."""
-    found = contents(pipeline, pipeline.look())
+    """Check that evidence is signed and whole, that all of it counts, and this machine's would."""
+    records = pipeline.look()
+    found = contents(pipeline, records)
+    check_anchors(pipeline, records.history.players, records)
     if found.untrusted:
         count = home.counted(len(found.untrusted))
         detail = f"{count} without effect, the last because {found.untrusted[-1].reason}"

@@ -1,6 +1,7 @@
 """ledger: which records count and which do not, and taking over those that nobody signed."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -39,7 +40,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 
 def contents(pipeline: Pipeline, records: Records) -> Contents:
     """Return what a project has in its ledger, from its records."""
-    signers = pipeline.signatures.proven(records).signers
+    signers = pipeline.knowing(records).signatures.trust().signers
     names = {key_id(signer.key): signer.name for signer in signers}
     signed = Counter(
         names.get(record.signer, record.signer) for record in records if record.envelope
@@ -65,14 +66,29 @@ def seal(pipeline: Pipeline) -> bytes:
     if not records:
         message = "the ledger has no record of this project"
         raise NotFoundError(message, hint="run `mlship run`, then make a checkpoint")
-    found = Checkpoint(
+    found = _checkpoint(pipeline, records.listed, pipeline.clock())
+    return checkpoint.seal(found, _signing(pipeline))
+
+
+def sealed(pipeline: Pipeline, records: Sequence[Record]) -> bytes:
+    """Return a signed checkpoint of records; the same records give the same bytes.
+
+    It is empty if this machine does not sign, or there are none.
+    """
+    signing = pipeline.signatures.signing
+    if signing is None or not records:
+        return b""
+    return checkpoint.seal(_checkpoint(pipeline, records, records[-1].evidence.time), signing)
+
+
+def _checkpoint(pipeline: Pipeline, records: Sequence[Record], time: datetime) -> Checkpoint:
+    return Checkpoint(
         name=pipeline.config.name,
         home=pipeline.home,
         records=len(records),
-        heads=evidence.heads(records.listed),
-        time=pipeline.clock(),
+        heads=evidence.heads(records),
+        time=time,
     )
-    return checkpoint.seal(found, _signing(pipeline))
 
 
 def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
@@ -87,13 +103,39 @@ def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
         IntegrityError: records are gone; or the checkpoint is of another project, or nobody whom
             `trust` names signed it.
     """
+    found = trusted(pipeline.knowing(records), data)
+    check_seen(found, records, f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC")
+    return found
+
+
+def check_seen(found: Checkpoint, records: Records, who: str) -> None:
+    """Check that a ledger still has what it had at a checkpoint.
+
+    Args:
+        found: the checkpoint, which is trusted.
+        records: of the ledger.
+        who: has seen it, for people.
+
+    Raises:
+        IntegrityError: records are gone.
+    """
+    hint = "restore the ledger from a backup, and find out who can write to it"
+    checkpoint.check(found.heads, records.present, who, hint)
+
+
+def trusted(pipeline: Pipeline, data: bytes) -> Checkpoint:
+    """Return a checkpoint that a signer of the project has made.
+
+    Raises:
+        IntegrityError: it is none, or of another project, or nobody whom `trust` names signed it.
+    """
     data = data.strip()
     found, envelope = checkpoint.read(data)
     if (found.name, found.home) != (pipeline.config.name, pipeline.home):
         message = f"the checkpoint is of project {found.name[:80]!r} {home.shown(found.home[:200])}"
         raise IntegrityError(message, hint="give one of this project")
     key, digest = envelope.signatures[0].keyid, digests.of_bytes(data)
-    signer = pipeline.signatures.proven(records).signer(key)
+    signer = pipeline.signatures.trust().signer(key)
     if signer is None:
         short = digests.short(key)
         message = f"the checkpoint is signed with key {short}, which `trust` does not name"
@@ -106,11 +148,6 @@ def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
             f"the checkpoint is of a time at which the key of signer {signer.name} is not used"
         )
         raise IntegrityError(message, hint="do not rely on it")
-    doubted = [each.record for each in records.untrusted]
-    known = [record.digest for record in (*records, *records.void, *doubted)]
-    who = f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC"
-    hint = "restore the ledger from a backup, and find out who can write to it"
-    checkpoint.check(found.heads, known, who, hint)
     return found
 
 

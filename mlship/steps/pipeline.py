@@ -126,6 +126,10 @@ class Pipeline:
             fence=lock,
         )
 
+    def knowing(self, records: Records) -> "Pipeline":
+        """Return the pipeline that also trusts the jobs that records prove."""
+        return dataclasses.replace(self, signatures=self.signatures.knowing(records))
+
     def target_config(self, name: str) -> TargetConfig:
         """Return the settings of a target; the defaults if mlship.yaml does not name it."""
         return self.config.targets.get(name, TargetConfig())
@@ -208,7 +212,7 @@ class Pipeline:
             time=self.clock(),
             home=self.home,
             fence=self.fence.number,
-            identity=proof(self.signatures, after or ()),
+            identity=proof(self.signatures, release, after or ()),
         )
         record = self.ledger.append(made, after=None if after is None else after.heads)
         self.signatures.memory.keep([record.digest])
@@ -356,13 +360,7 @@ class Pipeline:
         if self.target_config(target).kind == "local":
             folder = self.bundle(release)
             return Artifact(kind="bundle", digest=release.bundle, location=str(folder))
-        pushed = records.latest("push-to-registry", release)
-        if pushed is None:
-            raise NotFoundError(
-                f"{release} has no image in a registry, and target {target} runs images",
-                hint=f"run `mlship containerize {release}` and `mlship push-to-registry {release}`",
-            )
-        image = retention.pushed_image(records, pushed)
+        image = retention.pushed_image(records, release, f", and target {target} runs images")
         return Artifact(
             kind="image",
             digest=digests.parse(image.digest),

@@ -279,13 +279,15 @@ def test_a_signer_may_end_before_its_jobs(reasons: Reasons) -> None:
     assert "ended at 2026-03-01 13:00" in reasons(first, late, named=ends)[1]
 
 
-def test_one_record_of_a_job_carries_the_bundle() -> None:
+def test_one_record_of_each_release_of_a_job_carries_the_bundle() -> None:
     signatures = Signatures(signing=JOB, identity=TRUE)
     other = said("train", EVE, identity=bundle(EVE))
-    assert sessions.proof(signatures, [other]) == TRUE
+    about = other.evidence.release
+    assert sessions.proof(signatures, about, [other]) == TRUE
     first = said("deploy-production", JOB, other, identity=TRUE)
-    assert sessions.proof(signatures, [other, first]) == ""
-    assert sessions.proof(Signatures(signing=EVE), []) == ""
+    assert sessions.proof(signatures, about, [other, first]) == ""
+    assert sessions.proof(signatures, release("b"), [other, first]) == TRUE
+    assert sessions.proof(Signatures(signing=EVE), about, []) == ""
 
 
 def test_a_record_without_a_bundle_is_written_as_before() -> None:
