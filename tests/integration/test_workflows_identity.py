@@ -27,6 +27,10 @@ trust:
   signers:
     main: {{workflow: ada/iris/.github/workflows/main.yml, ref: refs/heads/main}}
 """
+COMMIT = (
+    *("-c", "user.name=ada", "-c", "user.email=ada@example.org"),
+    *("commit", "--quiet", "--allow-empty", "-m", "next"),
+)
 NAMES = ("make a key for this job", "attest whose key it is", "sign with the key")
 
 
@@ -46,9 +50,9 @@ class Here:
             ("init", "--quiet", "--initial-branch=main", "."),
             ("remote", "add", "origin", "https://github.com/ada/iris.git"),
             ("add", "."),
-            ("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "-m", "first"),
+            COMMIT,
         ):
-            subprocess.run(["git", *words], cwd=self.repository, check=True)
+            self.git(*words)
         made = msgspec.structs.replace(record(release(), "train").evidence, home="")
         DirectoryLedger(self.ledger).append(made)
         self.runner = Runner(self.repository, folder / "home", {"STAND_IN_SIGSTORE": str(keys)})
@@ -62,6 +66,9 @@ class Here:
         signs = {"name": "record", "run": "mlship ledger sign --yes"}
         jobs = {"release": {"runs-on": "ubuntu-latest", "steps": [checkout, *steps, signs]}}
         return {"name": "main", "on": "push", "jobs": jobs}
+
+    def git(self, *words: str) -> None:
+        subprocess.run(["git", *words], cwd=self.repository, check=True)
 
     def run(self) -> Ran:
         return self.runner.run("main.yml")
@@ -83,7 +90,9 @@ def test_a_job_signs_without_a_secret(here: Here) -> None:
 
 
 def test_the_same_workflow_on_another_branch_signs_nothing(here: Here) -> None:
-    subprocess.run(["git", "checkout", "--quiet", "-b", "feature"], cwd=here.repository, check=True)
+    here.git("checkout", "--quiet", "-b", "feature")
+    # act finds the branch by its commit.
+    here.git(*COMMIT)
     ran = here.run()
     assert ran.code != 0
     assert ran.steps["attest whose key it is"] is True
