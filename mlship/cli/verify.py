@@ -10,6 +10,7 @@ from mlship.cli.session import session
 
 if TYPE_CHECKING:
     from mlship.domain.image import Reference
+    from mlship.domain.records import Records
     from mlship.domain.release import Release
     from mlship.steps.pipeline import Pipeline
 
@@ -40,11 +41,9 @@ def verify(
 
     options = session(context)
     pipeline = options.pipeline(purpose="read")
-    place, release = _named(pipeline, image)
-    if any(signer.workflow for signer in pipeline.config.trust.signers.values()):
-        # The ledger says which keys jobs had.
-        pipeline = pipeline.knowing(pipeline.look())
-    found = verify_image(pipeline, place, target, release)
+    records = pipeline.read()
+    place, release = _named(pipeline, image, records)
+    found = verify_image(pipeline, place, target, records, release)
     failed = found.decision.failed
     if options.json and not failed:
         output.as_json(found)
@@ -59,7 +58,9 @@ def verify(
         raise error
 
 
-def _named(pipeline: "Pipeline", name: str | None) -> "tuple[Reference, Release | None]":
+def _named(
+    pipeline: "Pipeline", name: str | None, records: "Records"
+) -> "tuple[Reference, Release | None]":
     """Return the image that a name means, by digest, and the release that it must contain."""
     from mlship import wire
     from mlship.domain import retention
@@ -68,6 +69,5 @@ def _named(pipeline: "Pipeline", name: str | None) -> "tuple[Reference, Release 
 
     if name is not None and ("/" in name or ":" in name):
         return by_digest(pipeline.config, wire.environment(), reference(name)), None
-    records = pipeline.read()
     release = pipeline.release(name, records)
     return reference(retention.pushed_image(records, release).reference), release

@@ -1,23 +1,42 @@
 """The section `trust` of mlship.yaml: whose evidence counts."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from mlship.config.texts import Name
+from mlship.domain import ssh_keys
 from mlship.domain.identity import REF, WORKFLOW, Workflow
 from mlship.domain.sessions import WorkflowSigner
+from mlship.domain.ssh_keys import KIND, LINE
 from mlship.domain.trust import KEY, SCOPES, Scope, Signer
+
+EMAIL: Final = r"[^\s@,*?!\"\x00-\x1f\x7f]+@[^\s@,*?!\"\x00-\x1f\x7f]+"
+
+Email = Annotated[
+    str,
+    Meta(pattern=rf"^{EMAIL}(?!\n)$", extra={"form": "an email address, such as ada@example.org"}),
+]
 
 
 class SignerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Somebody who signs evidence."""
 
     key: Annotated[
-        Annotated[str, Meta(pattern=KEY, extra={"form": "ed25519: and 32 bytes in base64"})] | None,
-        Meta(description="the public key, which `mlship keys show` prints; or else `workflow`"),
+        Annotated[
+            str,
+            Meta(
+                pattern=rf"{KEY}|^{LINE}(?!\n)$",
+                extra={"form": "ed25519: and 32 bytes in base64, or a line ssh-ed25519 AAAA..."},
+            ),
+        ]
+        | None,
+        Meta(
+            description="the public key, which `mlship keys show` prints; or that of an SSH key: "
+            "`ssh-ed25519 AAAA...`, as in `id_ed25519.pub`; or else `workflow`"
+        ),
     ] = None
     workflow: Annotated[
         Annotated[
@@ -64,6 +83,14 @@ class SignerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = None
 
+    emails: Annotated[
+        tuple[Email, ...],
+        Meta(
+            description="of the person who has the key: approvals that it signs are this person's. "
+            "The key of a job has none"
+        ),
+    ] = ()
+
     def __post_init__(self) -> None:
         """Check that it is one signer.
 
@@ -74,6 +101,8 @@ class SignerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("A signer needs exactly one of `key` and `workflow`")
         if self.workflow is not None and self.ref is None:
             raise ValueError("`workflow` needs `ref`, such as refs/heads/main")
+        if self.workflow is not None and self.emails:
+            raise ValueError("`emails` are for a `key`: a job is no person")
         if self.key is not None and (self.ref or self.environment or self.repository_id):
             raise ValueError("`ref`, `environment` and `repository_id` are for a `workflow`")
 
@@ -90,6 +119,21 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Meta(
             description="file with the roots of Sigstore, which `gh attestation trusted-root` "
             "prints; needed for a signer with `workflow`"
+        ),
+    ] = None
+    allowed_signers: Annotated[
+        str | None,
+        Meta(
+            description="file in the repository with the SSH keys of people who may approve, in "
+            "the form of git's gpg.ssh.allowedSignersFile; only ssh-ed25519 keys of email addresses"
+        ),
+    ] = None
+    names: Annotated[
+        bool | None,
+        Meta(
+            description="whether `mlship approve --by NAME` is enough for an approval, which "
+            "nothing verifies; default: only where records need no signature, and for a ledger of "
+            "this machine's own"
         ),
     ] = None
     unsigned: Annotated[
@@ -123,7 +167,13 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def signers(trust: TrustConfig) -> tuple[Signer, ...]:
     """Return the signers with a key that mlship.yaml names."""
     return tuple(
-        Signer(name=name, key=signer.key, may=frozenset(signer.may), until=signer.until)
+        Signer(
+            name=name,
+            key=ssh_keys.parse(signer.key) if signer.key.startswith(KIND) else signer.key,
+            may=frozenset(signer.may),
+            until=signer.until,
+            emails=signer.emails,
+        )
         for name, signer in trust.signers.items()
         if signer.key is not None
     )

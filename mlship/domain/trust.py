@@ -5,7 +5,6 @@ project, parents before children, and says of each one that does not count why n
 """
 
 import base64
-import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -15,12 +14,12 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from mlship.domain import digests
-from mlship.domain.checkpoint import FORGETFUL, Memory
+from mlship.domain import digests, people
 from mlship.domain.digests import Digest
-from mlship.domain.dsse import Envelope, Signing
+from mlship.domain.dsse import Envelope
 from mlship.domain.evidence import Claim, Record, Step
 from mlship.domain.facts import Facts
+from mlship.domain.people import People
 from mlship.errors import ConfigError, IntegrityError
 
 Scope = Literal["build", "staging", "production", "approve"]
@@ -82,6 +81,7 @@ class Signer(msgspec.Struct, frozen=True, kw_only=True):
         may: what the signer's records may be about.
         since: records of an earlier time do not count; `None` for no beginning.
         until: records of a later time do not count; `None` for no end.
+        emails: of the person who has the key, who approves with it; empty for a job's key.
     """
 
     name: str
@@ -89,6 +89,7 @@ class Signer(msgspec.Struct, frozen=True, kw_only=True):
     may: frozenset[Scope] = frozenset(SCOPES)
     since: datetime | None = None
     until: datetime | None = None
+    emails: tuple[str, ...] = ()
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,16 +99,28 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
         signers: whose records count.
         unsigned: whether a record that nobody signed counts, too.
         unproven: why a key is not that of a job whose records count, by its id.
+        names: whether an approval by hand counts by its name alone; otherwise by the key of the
+            person.
+        remarks: what the project has beside these signers that is not used, and why.
     """
 
     signers: tuple[Signer, ...] = ()
     unsigned: bool = True
     unproven: Mapping[Digest, str] = MappingProxyType({})
+    names: bool = True
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def people(self) -> People:
+        """The people among the signers."""
+        return people.of((key_id(each.key), each.emails) for each in self.signers)
 
     def signer(self, key: Digest) -> Signer | None:
         """Return the signer with the key of an id; `None` if none has it."""
         return next((each for each in self.signers if key_id(each.key) == key), None)
 
+
+NOT_SIGNED: Final = "it is not signed"
 
 OPEN: Final = Trust()
 """Every record counts, as nobody is named who signs."""
@@ -124,50 +137,6 @@ def unproven(trust: Trust, _records: Sequence[Record], _own: Container[Digest]) 
 def unverified(_signed: Sequence[Sealed]) -> Container[Digest]:
     """The port `Verify` where no signature is looked at, and none is valid."""
     return ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Signatures:
-    """Who signs the records of a command, and whose records it counts.
-
-    Attributes:
-        signing: signs them; `None` if nobody gave this machine a key.
-        trust: returns whose records count. The first record that a machine signs makes its key.
-        verify: checks signatures.
-        prove: finds the keys of jobs.
-        identity: the bundle of this job's key; empty if it has none.
-        memory: what this machine has seen of the ledger.
-    """
-
-    signing: Signing | None = None
-    trust: Callable[[], Trust] = lambda: OPEN
-    verify: Verify = unverified
-    prove: Prove = unproven
-    identity: str = ""
-    memory: Memory = FORGETFUL
-
-    def sift(self, records: Sequence[Record], own: Container[Digest]) -> Mapping[Digest, str]:
-        """Return the records that do not count, see `sift`."""
-        return sift(records, own, self.prove(self.trust(), records, own), self.verify)
-
-    def knowing(self, records: Sequence[Record]) -> "Signatures":
-        """Return these, with the jobs that records of the project prove among the signers."""
-        own = frozenset(each.digest for each in records)
-        return dataclasses.replace(self, trust=lambda: self.prove(self.trust(), records, own))
-
-    def check_may(self, steps: Iterable[Step], now: datetime) -> None:
-        """Check that records of these steps will count, before anything is done for them.
-
-        Raises:
-            ConfigError: they will not: this machine has no key, or `trust` in mlship.yaml does not
-                let its signer say so.
-        """
-        key = self.signing.key if self.signing else None
-        check_may(steps, key, self.trust(), now)
-
-
-UNSIGNED: Final = Signatures()
-"""Nothing is signed, and every record counts."""
 
 
 class SignedLedger(Facts, frozen=True):
@@ -243,7 +212,10 @@ def check_may(steps: Iterable[Step], key: Digest | None, trust: Trust, now: date
     signer = trust.signer(key)
     if signer is None:
         message = f"records are signed with key {digests.short(key)}, which `trust` does not name"
-        raise ConfigError(message, hint=show)
+        raise ConfigError(message, hint=f"{show}; add an SSH key to trust.allowed_signers")
+    if signer.since is not None and now < signer.since:
+        message = f"the key of signer {signer.name} begins at {signer.since:%Y-%m-%d %H:%M} UTC"
+        raise ConfigError(message, hint="use the person's former key until then")
     if signer.until is not None and now > signer.until:
         message = f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
         raise ConfigError(message, hint="make another key with `mlship keys new`")
@@ -270,7 +242,7 @@ def check_trusted(trusted: Sequence[Record], untrusted: Sequence[Untrusted]) -> 
     count = "its only record" if len(untrusted) == 1 else f"none of its {len(untrusted)} records"
     counts = "does not count" if len(untrusted) == 1 else "counts"
     message = f"the ledger is not trusted: {count} {counts}; {untrusted[-1].reason}"
-    unsigned = any(each.record.envelope is None for each in untrusted)
+    unsigned = any(each.reason == NOT_SIGNED for each in untrusted)
     hint = "if you trust what `mlship ledger verify` shows, run `mlship ledger sign` once"
     named = "name the key in `trust.signers`; `mlship ledger verify` shows whose records there are"
     raise IntegrityError(message, hint=hint if unsigned else named)
@@ -289,7 +261,8 @@ def sift(
     """
     if trust.unsigned and not trust.signers:
         return {}
-    signers = {key_id(signer.key): signer for signer in trust.signers}
+    # Of several signers with one key, the first is meant, as everywhere.
+    signers = {key_id(signer.key): signer for signer in reversed(trust.signers)}
     signed = [
         (signers[record.signer].key, record.digest, record.envelope)
         for record in records
@@ -320,8 +293,8 @@ class _Judge:
         valid: Container[Digest],
         trust: Trust,
     ) -> None:
-        self._signers, self._valid = signers, valid
-        self._unsigned, self._unproven = trust.unsigned, trust.unproven
+        self._signers, self._valid, self._unsigned = signers, valid, trust.unsigned
+        self._names, self._unproven = trust.names, trust.unproven
         self._latest: dict[Digest, datetime] = {}
         self._seen: set[bytes] = set()
         self._taken = self._taken_over(records)
@@ -331,7 +304,9 @@ class _Judge:
         if record.envelope is None:
             # No gate counts a claim, and the job that makes it holds no key.
             counts = self._unsigned or record.evidence.step in _CLAIMS
-            return "" if counts or record.digest in self._taken else "it is not signed"
+            if not counts and record.digest not in self._taken:
+                return NOT_SIGNED
+            return people.objection(record.evidence, None, (), names=self._names)
         if record.envelope.payload in self._seen:
             return "it is a copy of another record"
         return self._refused(record)
@@ -362,7 +337,7 @@ class _Judge:
             return f"the key of signer {signer.name} begins at {signer.since:%Y-%m-%d %H:%M} UTC"
         if signer.until is not None and self._ended(record, signer.until):
             return f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
-        return ""
+        return people.objection(record.evidence, signer.name, signer.emails, names=self._names)
 
     def _ended(self, record: Record, until: datetime) -> bool:
         evidence = record.evidence

@@ -21,10 +21,12 @@ from mlship.domain.checks import Check, Decision
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Containerized
+from mlship.domain.history import latest
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.release_statement import ReleaseStatement
-from mlship.domain.trust import SCOPES, Scope, Signatures, Signer, key_id
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import SCOPES, Scope, Signer, key_id
 from mlship.errors import IntegrityError
 
 _OF_BUILD: Final[tuple[Scope, ...]] = ("build",)
@@ -44,6 +46,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         source: the URL of its source code, if it is configured.
         release: the release that it must contain; `None` for any of the project.
         steps: that the release must have passed.
+        known: the records of the ledger that count. Without any, those that are stated at the
+            image tell what was passed.
         attested: further statements that it must have: the name of the signer by the type.
     """
 
@@ -53,6 +57,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None = None
     release: Release | None = None
     steps: tuple[Step, ...] = ()
+    known: tuple[Record, ...] = ()
     attested: Mapping[str, str] = {}
 
 
@@ -201,7 +206,8 @@ class _Verification:
         return [self._step(step, stated) for step in self._wanted.steps]
 
     def _step(self, step: Step, stated: _Stated) -> Check:
-        record = stated.records.latest(step, stated.statement.release)
+        kept = self._wanted.known or stated.records
+        record = latest(kept, step, stated.statement.release)
         if record is None:
             return Check(
                 name=step,

@@ -18,7 +18,13 @@ from mlship.domain.records import Records
 from mlship.domain.referrers import CYCLONEDX, PREDICATE, Document
 from mlship.domain.release import Release
 from mlship.domain.sbom import Material, sbom
-from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
+from mlship.errors import (
+    ConflictError,
+    CredentialsError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
 from mlship.steps.pipeline import Pipeline
 
 SBOM: Final = "sbom"
@@ -106,6 +112,26 @@ def attach_statement(pipeline: Pipeline, release: Release, records: Records) -> 
     Raises:
         UnavailableError: the registry refuses, and the documents are required.
     """
+    try:
+        _attach_statement(pipeline, release, records)
+    except (UnavailableError, ConflictError, NotFoundError) as error:
+        _tolerate(pipeline, f"the image of {release} has not its release statement", error)
+
+
+def renew_statement(pipeline: Pipeline, release: Release, records: Records) -> None:
+    """Attach what the ledger has learned of a release since it was pushed, if this job may.
+
+    Jobs that only deploy or check need not be able to write to the registry.
+    """
+    try:
+        _attach_statement(pipeline, release, records)
+    except CredentialsError:
+        return
+    except (UnavailableError, ConflictError, NotFoundError) as error:
+        pipeline.progress.note(f"the release statement was not renewed: {error.message}")
+
+
+def _attach_statement(pipeline: Pipeline, release: Release, records: Records) -> None:
     record = records.latest("push-to-registry", release)
     if pipeline.config.image.attach == "off" or record is None:
         return
@@ -114,10 +140,7 @@ def attach_statement(pipeline: Pipeline, release: Release, records: Records) -> 
         return
     pushed = reference(shapes.of(record, PushedImage).reference)
     document = _statement(pipeline, pushed, release_statement.KIND, said)
-    try:
-        pipeline.images().attach(pushed, document)
-    except (UnavailableError, ConflictError, NotFoundError) as error:
-        _tolerate(pipeline, f"{pushed.name} has not the latest release statement", error)
+    pipeline.images().attach(pushed, document)
 
 
 def _tolerate(

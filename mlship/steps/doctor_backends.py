@@ -24,6 +24,8 @@ _BY = (
     "under ledger and store (`mlship guide without-a-server`)"
 )
 
+_FEW = 5
+
 
 def ledger(pipeline: Pipeline, around: Surroundings) -> str | Warned:
     """Check that the ledger can be read, and that all who need it share it."""
@@ -49,6 +51,9 @@ def signatures(pipeline: Pipeline) -> str | Warned:
     if named.unsigned:
         detail = "records need no signature: who can write to the ledger decides what is promoted"
         return Warned(detail=detail, hint="run `mlship keys new`, and name the key as it says")
+    if named.remarks:
+        hint = "correct the line, or remove it; nothing that its key signs counts"
+        return Warned(detail="; ".join(named.remarks[:_FEW]), hint=hint)
     if whose is None:
         return f"{home.counted(found.records)} signed; this machine has no key and only reads"
     signer = named.signer(whose.key)

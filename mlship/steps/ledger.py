@@ -12,7 +12,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Record
 from mlship.domain.records import Records
-from mlship.domain.trust import WHOLE, SignedLedger, Signer, Untrusted, key_id
+from mlship.domain.trust import NOT_SIGNED, WHOLE, SignedLedger, Signer, Untrusted, key_id
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
 from mlship.steps.ignored import Doubted
 from mlship.steps.pipeline import Pipeline
@@ -166,7 +166,7 @@ def _signing(pipeline: Pipeline) -> Signing:
 
 def unsigned(records: Records) -> list[Untrusted]:
     """Return the records that do not count only because nobody signed them."""
-    return [each for each in records.untrusted if each.record.envelope is None]
+    return [each for each in records.untrusted if each.reason == NOT_SIGNED]
 
 
 def sign(pipeline: Pipeline, records: Records) -> Record:

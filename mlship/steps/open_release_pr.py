@@ -67,7 +67,7 @@ def open_release_pr(
     _refuse_unproven(release, records)
     # Without the evidence of this step itself, a second run gives the same report.
     others = [record for record in records if record.evidence.step != STEP]
-    report = collect(release, others, pipeline.occupied)
+    report = collect(release, others, pipeline.occupied, pipeline.signatures.people)
     anchor = sealed(pipeline, others)
     mark = checkpoint.mark(release.name, anchor) if anchor else ""
     posted = _propose(pipeline, report, head, base, run=run, mark=mark)

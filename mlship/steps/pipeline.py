@@ -39,8 +39,9 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release, find
 from mlship.domain.removal import Removals
 from mlship.domain.sessions import proof
+from mlship.domain.signatures import UNSIGNED, Signatures
 from mlship.domain.tls import Certified
-from mlship.domain.trust import UNSIGNED, Signatures, check_trusted
+from mlship.domain.trust import check_trusted
 from mlship.errors import IntegrityError, NotFoundError
 from mlship.steps.fenced import FencedLedger, FencedStore
 

@@ -9,7 +9,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError
 from mlship.steps import drift, promotion
-from mlship.steps.attest import attach_statement
+from mlship.steps.attest import renew_statement
 from mlship.steps.drift import OnDrift
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
@@ -122,7 +122,7 @@ def _promote(
     ]
     facts = Crowned(old=str(old) if old else None, new=str(release))
     record = carry_out(pipeline, release, "promote", substeps, lambda: facts, records)
-    attach_statement(pipeline, release, records.plus(record))
+    renew_statement(pipeline, release, records.plus(record))
     return record
 
 

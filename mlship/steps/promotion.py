@@ -99,6 +99,7 @@ def ask(
         pipeline.config.gates.promote,
         pipeline.clock(),
         pipeline.container_test(PRODUCTION),
+        pipeline.signatures.people,
     )
     return Answer(decision, records, tuple(left_out))
 
@@ -120,7 +121,7 @@ def _compare(pipeline: Pipeline, pull: PullRequest, records: Records) -> None:
 
 def _read(pipeline: Pipeline, release: Release, records: Records, number: int | None) -> _Found:
     """Return the reviews; none if they cannot be read and approvals by hand are enough."""
-    by_hand = approvals.approvers(release, approvals.counted(records))
+    by_hand = approvals.approvers(release, approvals.counted(records), pipeline.signatures.people)
     named = _named(release, records)
     if number is None and not named and not pipeline.forge.is_set_up:
         return _Found()

@@ -22,7 +22,7 @@ from mlship.domain.suites import SuiteRun
 from mlship.domain.workload import Reply, Request, WorkloadResult
 from mlship.errors import ConflictError, ProjectError, RowError
 from mlship.steps import checkout, replay
-from mlship.steps.attest import attach_statement
+from mlship.steps.attest import renew_statement
 from mlship.steps.pipeline import STAGING, Pipeline
 
 STEP: Final[Step] = "verify-staging-workload"
@@ -97,7 +97,7 @@ def verify(
         policy=pipeline.policy(STAGING),
     )
     record = pipeline.learn(release, STEP, decision.verdict, facts, saw, after=known)
-    attach_statement(pipeline, release, known.plus(record))
+    renew_statement(pipeline, release, known.plus(record))
     return record
 
 

@@ -23,7 +23,6 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.verification import Verified, Wanted
 from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
-from mlship.steps.attest import attach_statement
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 
 _COMMANDS: Final = {
@@ -33,6 +32,7 @@ _COMMANDS: Final = {
 }
 """The commands of steps that can be missing."""
 
+_GONE: Final = "restore the ledger from a backup, and find out who can write to it"
 _OPEN: Final = "nobody is named whose signatures count (`trust.signers` in mlship.yaml)"
 
 
@@ -40,6 +40,7 @@ def verify_image(
     pipeline: Pipeline,
     image: Reference,
     target: TargetName,
+    records: Records,
     release: Release | None = None,
 ) -> Verified:
     """Return whether an image in a registry may run in a target.
@@ -48,13 +49,16 @@ def verify_image(
         pipeline: the project, which says whose signatures count.
         image: by digest.
         target: staging or production.
+        records: of the ledger. If it has none, those that are stated at the image count.
         release: that it must contain; `None` for any of the project.
 
     Raises:
         ConfigError: every signature counts, so that nothing can be verified.
         UnavailableError: the registry does not respond or denies access.
-        IntegrityError: what the registry says is attached is damaged.
+        IntegrityError: what the registry says is attached is damaged, or the ledger lacks records
+            that it had when a statement was made.
     """
+    pipeline = pipeline.knowing(records)
     trust = pipeline.signatures.trust()
     if trust.unsigned or not trust.signers:
         hint = "name your signers, see `mlship guide signatures`"
@@ -70,6 +74,7 @@ def verify_image(
         source=config.image.source,
         release=release,
         steps=_steps(pipeline, target),
+        known=tuple(records),
         attested=config.trust.attested,
     )
     found: list[Attestation] = []
@@ -79,7 +84,11 @@ def verify_image(
             found.append(attestation.read(referrer.document.data))
         except IntegrityError as error:
             unreadable.append(f"document {digests.short(referrer.digest)} is {error.message}")
-    return verification.verify(found, unreadable, wanted, pipeline.signatures)
+    verified = verification.verify(found, unreadable, wanted, pipeline.signatures)
+    if records:
+        who = f"the release statement at {image}"
+        checkpoint.check(verified.heads, records.present, who, _GONE)
+    return verified
 
 
 def check_image(
@@ -88,8 +97,7 @@ def check_image(
     """Verify the image of a release before it runs in a target; return the checks.
 
     There are none where a target runs bundles, where nothing is attached to images
-    (`image.attach: off`), or where unsigned records count. What the ledger has learned since the
-    release was pushed is attached first, if it is needed.
+    (`image.attach: off`), or where unsigned records count.
 
     Raises:
         NotFoundError: the release has no image in a registry.
@@ -106,13 +114,9 @@ def check_image(
         return ()
     image = reference(artifact.location)
     pipeline.progress.note(f"verifying {image.name}")
-    found = verify_image(pipeline, image, target, release)
-    if found.decision.verdict != "passed":
-        attach_statement(pipeline, release, records)
-        found = verify_image(pipeline, image, target, release)
+    found = verify_image(pipeline, image, target, records, release)
     if found.decision.verdict != "passed":
         raise refused(str(image), found.decision.failed, release)
-    _check_heads(found, records, release)
     return found.decision.checks
 
 
@@ -134,18 +138,10 @@ def check_anchors(pipeline: Pipeline, releases: Iterable[Release], records: Reco
             continue
         image = reference(shapes.of(pushed, PushedImage).reference)
         try:
-            found = verify_image(pipeline, image, PRODUCTION, release)
+            verify_image(pipeline, image, PRODUCTION, records, release)
         except UnavailableError as error:
             note = f"what was stated of the ledger at the image of {release} was not compared"
             pipeline.progress.note(f"{note}: {error.message}")
-            continue
-        _check_heads(found, records, release)
-
-
-def _check_heads(found: Verified, records: Records, release: Release) -> None:
-    who = f"the release statement at the image of {release}"
-    hint = "restore the ledger from a backup, and find out who can write to it"
-    checkpoint.check(found.heads, records.present, who, hint)
 
 
 def admission_policy(pipeline: Pipeline) -> dict[str, Any]:

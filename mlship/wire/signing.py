@@ -1,10 +1,12 @@
 """Who signs the records of a command, and whose records it counts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from mlship.adapters.checkout import repository
 from mlship.adapters.keys import (
@@ -19,12 +21,14 @@ from mlship.adapters.keys import (
     Verifier,
 )
 from mlship.config import trust as settings
+from mlship.config.allowed_signers import NOBODY, AllowedSigners, load
 from mlship.config.project import Config
 from mlship.domain import sessions
 from mlship.domain.checkpoint import FORGETFUL
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
-from mlship.domain.trust import OPEN, Signatures, Signer, Trust, key_id, unproven
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import OPEN, SCOPES, Signer, Trust, key_id, unproven
 from mlship.errors import ConfigError, NotFoundError
 
 THIS_MACHINE: Final = "this machine"
@@ -93,30 +97,79 @@ def signer_of(
     return sessions.signer(named, attested, key.key, config.name, home)
 
 
+def of_job(
+    config: Config, environment: Mapping[str, str], root: Path, home: str
+) -> tuple[Signer, ...]:
+    """Return as whom `trust` counts this job; nothing if no key of its own signs here.
+
+    Raises:
+        IntegrityError: its workflow is none that mlship.yaml names.
+    """
+    session = session_of(config, environment) if settings.workflows(config.trust) else None
+    if session is None:
+        return ()
+    return (signer_of(config, environment, root, home, session.bundle()),)
+
+
 def trust(
-    config: Config, environment: Mapping[str, str], root: Path, home: str, *, shared: bool
+    config: Config,
+    environment: Mapping[str, str],
+    people: AllowedSigners = NOBODY,
+    job: Sequence[Signer] = (),
+    *,
+    shared: bool,
 ) -> Trust:
     """Return whose records count: a ledger of this machine's own trusts this machine, too.
 
+    A key that mlship.yaml names is what it says there, also if people have it.
+
     Raises:
         ConfigError: a key of this machine cannot be read.
-        IntegrityError: the workflow of this job is none that mlship.yaml names.
     """
-    named, jobs = settings.signers(config.trust), settings.workflows(config.trust)
-    unsigned = config.trust.unsigned
-    session = session_of(config, environment) if jobs else None
-    if session is not None:
-        named = (*named, signer_of(config, environment, root, home, session.bundle()))
-    if shared:
-        return Trust(signers=named, unsigned=not (named or jobs) if unsigned is None else unsigned)
-    here = tuple(
-        Signer(name=THIS_MACHINE, key=key) for key in Keys(config.name, environment).public()
+    named = (*settings.signers(config.trust), *job)
+    own = () if shared else Keys(config.name, environment).public()
+    # On its own ledger, this machine may say everything, whatever its key may elsewhere.
+    named = tuple(
+        structs.replace(each, may=frozenset(SCOPES), until=None) if each.key in own else each
+        for each in named
     )
-    return Trust(signers=(*named, *here), unsigned=bool(unsigned))
+    known = {each.key for each in named}
+    here = (Signer(name=THIS_MACHINE, key=key) for key in own if key not in known)
+    signers: dict[str, Signer] = {}
+    remarks = list(people.left_out)
+    for each in (*named, *here, *people.signers):
+        first = signers.setdefault(each.key, each)
+        if first is not each:
+            remarks.append(f"signer {each.name} is not used: its key is that of {first.name}")
+    unsigned, names = config.trust.unsigned, config.trust.names
+    if unsigned is None:
+        unsigned = shared and not named and not settings.workflows(config.trust)
+    return Trust(
+        signers=tuple(signers.values()),
+        unsigned=unsigned,
+        names=unsigned or not shared if names is None else names,
+        remarks=tuple(remarks),
+    )
+
+
+def allowed_signers(config: Config, root: Path) -> AllowedSigners:
+    """Return the people of the file that `trust.allowed_signers` names.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    path = config.trust.allowed_signers
+    return NOBODY if path is None else load(path, root, repository.top_of(root))
 
 
 def signatures(
-    config: Config, environment: Mapping[str, str], root: Path, home: str, *, shared: bool
+    config: Config,
+    environment: Mapping[str, str],
+    root: Path,
+    home: str,
+    by: Signing | None = None,
+    *,
+    shared: bool,
 ) -> Signatures:
     """Return who signs the records of a command, and whose records it counts.
 
@@ -125,11 +178,13 @@ def signatures(
         environment: the environment variables.
         root: the project's folder.
         home: of the project.
+        by: signs instead of what signs here otherwise.
         shared: whether other machines write to the ledger, too.
 
     Raises:
         ConfigError: the key cannot be read.
     """
+    people = cache(lambda: allowed_signers(config, root))
     where = (config.ledger.uri, config.store.uri, None if shared else str(root.resolve()))
     ledger = (config.name, home, config.ledger.kind, *where)
     # One in a registry remembers by itself, and its lists may be late. One of which unsigned
@@ -138,11 +193,13 @@ def signatures(
     jobs, session = settings.workflows(config.trust), session_of(config, environment)
     prove = sessions.proven(jobs, bundles(config, environment, root)) if jobs else unproven
     return Signatures(
-        signing=_signing(config, environment, shared=shared),
-        trust=lambda: trust(config, environment, root, home, shared=shared),
+        signing=by or _signing(config, environment, shared=shared),
+        trust=lambda: trust(
+            config, environment, people(), of_job(config, environment, root, home), shared=shared
+        ),
         verify=Verifier(environment),
         prove=prove,
-        identity=session.bundle() if session else "",
+        identity=session.bundle() if session and by is None else "",
         memory=FORGETFUL if forgets else UserMemory(environment, ledger),
     )
 
@@ -166,14 +223,14 @@ def own(config: Config, environment: Mapping[str, str], root: Path, *, shared: b
         ConfigError: it cannot be read.
     """
     keys, session = Keys(config.name, environment), session_of(config, environment)
-    home = home_of(config, root)
     if session is not None:
-        trusted = trust(config, environment, root, home, shared=shared)
+        job = of_job(config, environment, root, home_of(config, root))
+        trusted = trust(config, environment, job=job, shared=shared)
         key = _own(config, session.key().public, str(session.folder), trusted)
         return msgspec.structs.replace(key, ends=True)
     for each, where in ((keys.own(), keys.where), (keys.of_machine(), str(keys.machine))):
         if each is not None and (where != str(keys.machine) or not shared):
-            trusted = trust(config, environment, root, home, shared=shared)
+            trusted = trust(config, environment, shared=shared)
             return _own(config, each.public, where, trusted)
     message = "this machine has no key of its own yet: it is made with the first record"
     if shared:

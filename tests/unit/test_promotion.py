@@ -13,7 +13,8 @@ from mlship.domain.facts import Approved
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.pullrequest import Review, number_of
 from mlship.domain.release import Release
-from mlship.domain.trust import Signatures, Signer, Trust
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import Signer, Trust
 from mlship.errors import (
     ConfigError,
     IntegrityError,
@@ -176,7 +177,7 @@ def test_reviews_that_cannot_be_read_do_not_count(
     assert is_champion(here, release)
     assert any("approvals by hand are enough" in note for note in here.progress.notes)
     (gate,) = recorded(here, "promote/gate")
-    assert "(lin@example.org)" in str(gate["checks"])
+    assert "author: lin@example.org (by name, not verified)" in str(gate["checks"])
 
 
 def test_where_no_forge_is_set_up_none_is_asked(here: World) -> None:

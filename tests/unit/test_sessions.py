@@ -18,7 +18,8 @@ from mlship.domain import dsse, evidence, sessions
 from mlship.domain.evidence import Evidence, Record, Step
 from mlship.domain.identity import MOST, Workflow
 from mlship.domain.sessions import Session, WorkflowSigner
-from mlship.domain.trust import Scope, Signatures, Signer, Trust
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import Scope, Signer, Trust
 from mlship.errors import ConfigError, IntegrityError, UnavailableError
 from mlship.wire import signing
 from tests.harness.samples import NOON, release

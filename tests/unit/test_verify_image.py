@@ -1,7 +1,7 @@
 """A deployment verifies the image first, and a promotion that the ledger has lost nothing."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,13 +10,16 @@ import pytest
 from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import attestation, shapes
-from mlship.domain.evidence import Step
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Deployed, Withdrawn
 from mlship.domain.image import reference
 from mlship.domain.policy import PromotePolicy
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.release_statement import KIND
-from mlship.domain.trust import OPEN, Scope, Signatures, Signer, Trust, pem
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import OPEN, Scope, Signer, Trust, pem
 from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
 from mlship.steps.approve import approve
 from mlship.steps.attest import attach_statement
@@ -108,7 +111,7 @@ def test_a_statement_of_a_stranger_is_not_enough(tmp_path: Path) -> None:
         deploy_staging(here.pipeline, release)
 
 
-def test_what_the_ledger_learned_since_the_push_is_attached_by_the_deployment(
+def test_what_the_ledger_learned_since_the_push_counts(
     tmp_path: Path,
 ) -> None:
     here, release = ready(tmp_path, "test")
@@ -149,7 +152,7 @@ def test_where_nothing_is_attached_or_anybody_counts_nothing_is_verified(tmp_pat
     open_to_all = dataclasses.replace(here.pipeline, signatures=anybody)
     deploy_staging(open_to_all, release)
     with pytest.raises(ConfigError, match="cannot be verified"):
-        verify_image(open_to_all, reference("localhost:5000/iris"), "staging")
+        verify_image(open_to_all, reference("localhost:5000/iris"), "staging", Records())
 
 
 def _promotable(folder: Path) -> tuple[World, Release]:
@@ -182,7 +185,7 @@ def _withdraw_and_forget(here: World, release: Release) -> None:
 def test_a_promotion_finds_that_a_withdrawal_was_removed_from_the_ledger(tmp_path: Path) -> None:
     here, release = _promotable(tmp_path)
     _withdraw_and_forget(here, release)
-    with pytest.raises(IntegrityError, match=f"the release statement at the image of {release}"):
+    with pytest.raises(IntegrityError, match="the release statement at localhost"):
         promote(here.pipeline, release)
     assert here.pipeline.read().history.role(release) == "challenger"
 
@@ -224,3 +227,36 @@ def test_a_policy_has_the_keys_of_those_who_build(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="may say build"):
         admission_policy(dataclasses.replace(here.pipeline, signatures=nobody))
+
+
+def test_what_the_key_of_a_former_job_signed_counts_for_a_later_one(tmp_path: Path) -> None:
+    """Each job has a key of its own; the ledger has the bundle that says whose it was."""
+    here, release = ready(tmp_path, *BOTH)
+    known = Signer(name="main", key=CI.public)
+
+    def prove(trust: Trust, records: Sequence[Record], own: Container[Digest]) -> Trust:
+        carried = any(
+            each.evidence.identity == "bundle" and each.signer == CI.key and each.digest in own
+            for each in records
+        )
+        return msgspec.structs.replace(trust, signers=(*trust.signers, known)) if carried else trust
+
+    later = Signatures(
+        signing=EVE,
+        trust=lambda: Trust(signers=(Signer(name="main", key=EVE.public),), unsigned=False),
+        verify=verified,
+        prove=prove,
+    )
+    by_later = dataclasses.replace(here.pipeline, signatures=later)
+    here.ledger.by = EVE
+    # The control: without the bundle nobody knows whose that key was.
+    with pytest.raises(IntegrityError, match="the ledger is not trusted"):
+        deploy_staging(by_later, release)
+    here.ledger.by = CI
+    former = dataclasses.replace(here.pipeline.signatures, identity="bundle")
+    carrying = dataclasses.replace(here.pipeline, signatures=former)
+    carrying.learn(release, "test", "passed", nothing("test"), after=carrying.read())
+    here.ledger.by = EVE
+    record = deploy_staging(by_later, release)
+    assert record.evidence.verdict == "passed"
+    assert record.signer == EVE.key

@@ -18,7 +18,7 @@ class PrivateKey:
     """The port Signing with a private key in memory.
 
     Args:
-        pem: the private key as PKCS #8 in PEM, without a password.
+        pem: the private key as PKCS #8 in PEM, without a password; or the key itself.
         where: it is from, for errors.
 
     Attributes:
@@ -29,8 +29,8 @@ class PrivateKey:
         ConfigError: it is another kind of key, or none.
     """
 
-    def __init__(self, pem: bytes, where: str) -> None:
-        self._private = _loaded(pem, where)
+    def __init__(self, pem: "bytes | Ed25519PrivateKey", where: str) -> None:
+        self._private = _loaded(pem, where) if isinstance(pem, bytes) else pem
         self.public = f"ed25519:{_encoded(self._private.public_key().public_bytes_raw())}"
         self.key: Digest = key_id(self.public)
 
@@ -49,6 +49,25 @@ def generate() -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+def of_pem(pem: bytes, where: str) -> str:
+    """Return a public key in PEM as `mlship.domain.trust.KEY`.
+
+    Raises:
+        ConfigError: it is another kind of key, or none.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        public = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{where} has no public key in PEM", hint="use another key") from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise ConfigError(f"the key in {where} is not an Ed25519 key", hint="use another key")
+    return f"ed25519:{_encoded(public.public_bytes_raw())}"
 
 
 def verify(public: str, message: bytes, signature: bytes) -> bool:
