@@ -25,7 +25,8 @@ from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain.evidence import Step
 from mlship.domain.release import Release
-from mlship.domain.trust import OPEN, Signatures, Signer, Trust
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import OPEN, Signer, Trust
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_staging
 from mlship.steps.pipeline import Pipeline

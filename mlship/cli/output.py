@@ -140,7 +140,7 @@ def deployed(result: Record, found: "Standing | None", *, json: bool) -> None:
         record(result, json=json)
         return
     release = str(result.evidence.release)
-    _set(release=release, verdict=result.evidence.verdict, endpoint=found.endpoint)
+    set_outputs(release=release, verdict=result.evidence.verdict, endpoint=found.endpoint)
     if json:
         details = {"release": release, "step": "deploy-production", "verdict": "passed"}
         as_json({**details, "facts": found, "record": result.digest})
@@ -159,15 +159,15 @@ def notice(text: str) -> None:
         print(actions.annotation("notice", text), file=sys.stderr)
 
 
-def _set_outputs(record: Record) -> None:
-    release, verdict = str(record.evidence.release), record.evidence.verdict
-    _set(release=release, verdict=verdict, **_outputs(shapes.read(record)))
-
-
-def _set(**outputs: str) -> None:
+def set_outputs(**outputs: str) -> None:
     """Set outputs of the step of a GitHub job."""
     if path := os.environ.get("GITHUB_OUTPUT"):
         actions.set_outputs(Path(path), outputs)
+
+
+def _set_outputs(record: Record) -> None:
+    release, verdict = str(record.evidence.release), record.evidence.verdict
+    set_outputs(release=release, verdict=verdict, **_outputs(shapes.read(record)))
 
 
 def _outputs(facts: Facts) -> dict[str, str]:

@@ -14,7 +14,7 @@ from msgspec import Meta
 Scalar = str | int | float | bool | None
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w-]*(?!\n)$")]
 
-OWN_IDS: Final = ("train", "keep")
+OWN_IDS: Final = ("train", "keep", "keep-evidence", "session-key", "session-identity")
 """The ids of mlship's own steps in the jobs that get steps of the user."""
 
 _PINNED: Final = re.compile(

@@ -8,7 +8,9 @@ from msgspec import Meta
 
 from mlship.config.texts import Name
 from mlship.domain import ssh_keys
+from mlship.domain.identity import REF, WORKFLOW, Workflow
 from mlship.domain.public_keys import KEY
+from mlship.domain.sessions import WorkflowSigner
 from mlship.domain.ssh_keys import KIND, LINE
 from mlship.domain.trust import SCOPES, Scope, Signer
 
@@ -24,14 +26,48 @@ class SignerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Somebody who signs evidence."""
 
     key: Annotated[
-        str,
+        Annotated[
+            str,
+            Meta(
+                pattern=rf"{KEY}|^{LINE}(?!\n)$",
+                extra={"form": "ed25519: and 32 bytes in base64, or a line ssh-ed25519 AAAA..."},
+            ),
+        ]
+        | None,
         Meta(
-            pattern=rf"{KEY}|^{LINE}(?!\n)$",
             description="the public key, which `mlship keys show` prints; or that of an SSH key: "
-            "`ssh-ed25519 AAAA...`, as in `id_ed25519.pub`",
-            extra={"form": "ed25519: and 32 bytes in base64, or a line ssh-ed25519 AAAA..."},
+            "`ssh-ed25519 AAAA...`, as in `id_ed25519.pub`; or else `workflow`"
         ),
-    ]
+    ] = None
+    workflow: Annotated[
+        Annotated[
+            str,
+            Meta(pattern=WORKFLOW, extra={"form": "OWNER/REPOSITORY/.github/workflows/FILE.yml"}),
+        ]
+        | None,
+        Meta(
+            description="a workflow of GitHub, such as ada/iris/.github/workflows/main.yml: its "
+            "jobs sign with keys of their own, which GitHub's identity attests"
+        ),
+    ] = None
+    ref: Annotated[
+        Annotated[str, Meta(pattern=REF, extra={"form": "refs/heads/BRANCH"})] | None,
+        Meta(
+            description="the branch that the workflow runs for, such as refs/heads/main; "
+            "refs/heads/release/* for each with that beginning. Required with `workflow`"
+        ),
+    ] = None
+    environment: Annotated[
+        str | None,
+        Meta(description="environment of the workflow's jobs, such as production; default: any"),
+    ] = None
+    repository_id: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="number of the workflow's repository, which another one of its name does "
+            "not have: `gh api repos/OWNER/REPOSITORY --jq .id`"
+        ),
+    ] = None
     may: Annotated[
         tuple[Scope, ...],
         Meta(
@@ -56,6 +92,21 @@ class SignerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = ()
 
+    def __post_init__(self) -> None:
+        """Check that it is one signer.
+
+        Raises:
+            ValueError: it is none, or two.
+        """
+        if (self.key is None) == (self.workflow is None):
+            raise ValueError("A signer needs exactly one of `key` and `workflow`")
+        if self.workflow is not None and self.ref is None:
+            raise ValueError("`workflow` needs `ref`, such as refs/heads/main")
+        if self.workflow is not None and self.emails:
+            raise ValueError("`emails` are for a `key`: a job is no person")
+        if self.key is not None and (self.ref or self.environment or self.repository_id):
+            raise ValueError("`ref`, `environment` and `repository_id` are for a `workflow`")
+
 
 class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whose evidence counts. A ledger of this machine's own trusts this machine in any case."""
@@ -64,6 +115,13 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         dict[Name, SignerConfig],
         Meta(description="by name; without any, a shared ledger counts every record"),
     ] = {}
+    root: Annotated[
+        str | None,
+        Meta(
+            description="file with the roots of Sigstore, which `gh attestation trusted-root` "
+            "prints; needed for a signer with `workflow`"
+        ),
+    ] = None
     allowed_signers: Annotated[
         str | None,
         Meta(
@@ -94,9 +152,21 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ),
     ] = {}
 
+    def __post_init__(self) -> None:
+        """Check that identities can be verified.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        if self.root is None and any(signer.workflow for signer in self.signers.values()):
+            raise ValueError(
+                "A signer with `workflow` needs `root`, the file with the roots of Sigstore: "
+                "`gh attestation trusted-root > trusted_root.jsonl` writes it"
+            )
+
 
 def signers(trust: TrustConfig) -> tuple[Signer, ...]:
-    """Return the signers that mlship.yaml names."""
+    """Return the signers with a key that mlship.yaml names."""
     return tuple(
         Signer(
             name=name,
@@ -106,4 +176,24 @@ def signers(trust: TrustConfig) -> tuple[Signer, ...]:
             emails=signer.emails,
         )
         for name, signer in trust.signers.items()
+        if signer.key is not None
+    )
+
+
+def workflows(trust: TrustConfig) -> tuple[WorkflowSigner, ...]:
+    """Return the signers with a workflow that mlship.yaml names."""
+    return tuple(
+        WorkflowSigner(
+            name=name,
+            workflow=Workflow(
+                name=signer.workflow,
+                ref=signer.ref,
+                environment=signer.environment or "",
+                repository_id=signer.repository_id or 0,
+            ),
+            may=frozenset(signer.may),
+            until=signer.until,
+        )
+        for name, signer in trust.signers.items()
+        if signer.workflow is not None and signer.ref is not None
     )

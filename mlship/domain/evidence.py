@@ -116,6 +116,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         tool: the version of mlship that wrote it.
         home: of the project, see `mlship.domain.home`; empty where a former version wrote it.
         fence: the number of the lock's holder, see `mlship.domain.fence`; 0 without such a lock.
+        identity: a bundle that says whose key signs it, see `mlship.domain.sessions`; empty where
+            another record has it, or none is needed.
         parents: the heads of the chain when this record was added.
     """
 
@@ -129,6 +131,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     tool: str = __version__
     home: str = ""
     fence: int = 0
+    identity: str = ""
     parents: tuple[Digest, ...] = ()
 
 
@@ -166,6 +169,7 @@ class _Predicate(msgspec.Struct, frozen=True, kw_only=True):
     # Left out where they are not known, as in records of former versions.
     home: str | msgspec.UnsetType = msgspec.UNSET
     fence: int | msgspec.UnsetType = msgspec.UNSET
+    identity: str | msgspec.UnsetType = msgspec.UNSET
     parents: tuple[Digest, ...]
 
 
@@ -226,6 +230,7 @@ def _statement(evidence: Evidence) -> bytes:
         tool=evidence.tool,
         home=evidence.home or msgspec.UNSET,
         fence=evidence.fence or msgspec.UNSET,
+        identity=evidence.identity or msgspec.UNSET,
         parents=evidence.parents,
     )
     return digests.canonical_json(_Statement(subject=subjects, predicate=predicate))
@@ -260,6 +265,7 @@ def decode(data: bytes) -> Record:
         tool=predicate.tool,
         home=predicate.home or "",
         fence=predicate.fence or 0,
+        identity=predicate.identity or "",
         parents=predicate.parents,
     )
     return Record(digest=digests.of_bytes(data), evidence=evidence, envelope=envelope)

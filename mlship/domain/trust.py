@@ -4,7 +4,6 @@ A record is a claim until somebody who may make it has signed it. `sift` reads t
 project, parents before children, and says of each one that does not count why not.
 """
 
-import dataclasses
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -13,9 +12,8 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from mlship.domain import digests, people
-from mlship.domain.checkpoint import FORGETFUL, Memory
 from mlship.domain.digests import Digest
-from mlship.domain.dsse import Envelope, Signing
+from mlship.domain.dsse import Envelope
 from mlship.domain.evidence import Claim, Record, Step
 from mlship.domain.facts import Facts
 from mlship.domain.people import People
@@ -92,6 +90,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         signers: whose records count.
         unsigned: whether a record that nobody signed counts, too.
+        unproven: why a key is not that of a job whose records count, by its id.
         names: whether an approval by hand counts by its name alone; otherwise by the key of the
             person.
         remarks: what the project has beside these signers that is not used, and why.
@@ -99,6 +98,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
     signers: tuple[Signer, ...] = ()
     unsigned: bool = True
+    unproven: Mapping[Digest, str] = MappingProxyType({})
     names: bool = True
     remarks: tuple[str, ...] = ()
 
@@ -117,50 +117,18 @@ NOT_SIGNED: Final = "it is not signed"
 OPEN: Final = Trust()
 """Every record counts, as nobody is named who signs."""
 
+Prove = Callable[[Trust, Sequence[Record], Container[Digest]], Trust]
+"""Returns a trust with the jobs that records of the project prove, see `mlship.domain.sessions`."""
+
+
+def unproven(trust: Trust, _records: Sequence[Record], _own: Container[Digest]) -> Trust:
+    """The port `Prove` where no record proves anything."""
+    return trust
+
 
 def unverified(_signed: Sequence[Sealed]) -> Container[Digest]:
     """The port `Verify` where no signature is looked at, and none is valid."""
     return ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Signatures:
-    """Who signs the records of a command, and whose records it counts.
-
-    Attributes:
-        signing: signs them; `None` if nobody gave this machine a key.
-        trust: returns whose records count. The first record that a machine signs makes its key.
-        verify: checks signatures.
-        memory: what this machine has seen of the ledger.
-    """
-
-    signing: Signing | None = None
-    trust: Callable[[], Trust] = lambda: OPEN
-    verify: Verify = unverified
-    memory: Memory = FORGETFUL
-
-    @property
-    def people(self) -> People:
-        """The people whose keys approve."""
-        return self.trust().people
-
-    def sift(self, records: Sequence[Record], own: Container[Digest]) -> Mapping[Digest, str]:
-        """Return the records that do not count, see `sift`."""
-        return sift(records, own, self.trust(), self.verify)
-
-    def check_may(self, steps: Iterable[Step], now: datetime) -> None:
-        """Check that records of these steps will count, before anything is done for them.
-
-        Raises:
-            ConfigError: they will not: this machine has no key, or `trust` in mlship.yaml does not
-                let its signer say so.
-        """
-        key = self.signing.key if self.signing else None
-        check_may(steps, key, self.trust(), now)
-
-
-UNSIGNED: Final = Signatures()
-"""Nothing is signed, and every record counts."""
 
 
 class SignedLedger(Facts, frozen=True):
@@ -268,7 +236,7 @@ def sift(
         for record in records
         if record.envelope is not None and record.digest in own and record.signer in signers
     ]
-    judge = _Judge(records, signers, verify(signed), unsigned=trust.unsigned, names=trust.names)
+    judge = _Judge(records, signers, verify(signed), trust)
     reasons: dict[Digest, str] = {}
     for record in records:
         reason = judge.reason(record) if record.digest in own else ""
@@ -291,12 +259,10 @@ class _Judge:
         records: Sequence[Record],
         signers: Mapping[Digest, Signer],
         valid: Container[Digest],
-        *,
-        unsigned: bool,
-        names: bool,
+        trust: Trust,
     ) -> None:
-        self._signers, self._valid, self._unsigned = signers, valid, unsigned
-        self._names = names
+        self._signers, self._valid, self._unsigned = signers, valid, trust.unsigned
+        self._names, self._unproven = trust.names, trust.unproven
         self._latest: dict[Digest, datetime] = {}
         self._seen: set[bytes] = set()
         self._taken = self._taken_over(records)
@@ -329,7 +295,8 @@ class _Judge:
         signer = self._signers.get(record.signer)
         if signer is None:
             key = digests.short(record.signer)
-            return f"it is signed with key {key}, which `trust` does not name"
+            named = f"it is signed with key {key}, which `trust` does not name"
+            return self._unproven.get(record.signer, named)
         if record.digest not in self._valid:
             return f"the signature is not one of signer {signer.name}"
         if scope_of(record.evidence.step) not in signer.may:

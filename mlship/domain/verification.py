@@ -26,7 +26,8 @@ from mlship.domain.public_keys import key_id
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.release_statement import ReleaseStatement
-from mlship.domain.trust import Scope, Signatures, Signer
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import Scope, Signer
 from mlship.errors import IntegrityError
 
 _OF_BUILD: Final[tuple[Scope, ...]] = ("build",)

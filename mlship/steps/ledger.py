@@ -13,7 +13,7 @@ from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Record
 from mlship.domain.public_keys import key_id
 from mlship.domain.records import Records
-from mlship.domain.trust import NOT_SIGNED, WHOLE, SignedLedger, Untrusted
+from mlship.domain.trust import NOT_SIGNED, WHOLE, SignedLedger, Signer, Untrusted
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
 from mlship.steps.ignored import Doubted
 from mlship.steps.pipeline import Pipeline
@@ -41,7 +41,8 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 
 def contents(pipeline: Pipeline, records: Records) -> Contents:
     """Return what a project has in its ledger, from its records."""
-    names = {key_id(signer.key): signer.name for signer in pipeline.signatures.trust().signers}
+    signers = pipeline.knowing(records).signatures.trust().signers
+    names = {key_id(signer.key): signer.name for signer in signers}
     signed = Counter(
         names.get(record.signer, record.signer) for record in records if record.envelope
     )
@@ -103,7 +104,7 @@ def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
         IntegrityError: records are gone; or the checkpoint is of another project, or nobody whom
             `trust` names signed it.
     """
-    found = trusted(pipeline, data)
+    found = trusted(pipeline.knowing(records), data)
     check_seen(found, records, f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC")
     return found
 
@@ -143,7 +144,17 @@ def trusted(pipeline: Pipeline, data: bytes) -> Checkpoint:
     if digest not in pipeline.signatures.verify([(signer.key, digest, envelope)]):
         message = f"the signature of the checkpoint is not one of signer {signer.name}"
         raise IntegrityError(message, hint="do not rely on it")
+    if not _is_within(signer, found.time):
+        message = (
+            f"the checkpoint is of a time at which the key of signer {signer.name} is not used"
+        )
+        raise IntegrityError(message, hint="do not rely on it")
     return found
+
+
+def _is_within(signer: Signer, time: datetime) -> bool:
+    started = signer.since is None or signer.since <= time
+    return started and (signer.until is None or time <= signer.until)
 
 
 def _signing(pipeline: Pipeline) -> Signing:

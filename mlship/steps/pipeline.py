@@ -38,8 +38,10 @@ from mlship.domain.ports import (
 from mlship.domain.records import Records
 from mlship.domain.release import Release, find
 from mlship.domain.removal import Removals
+from mlship.domain.sessions import proof
+from mlship.domain.signatures import UNSIGNED, Signatures
 from mlship.domain.tls import Certified
-from mlship.domain.trust import UNSIGNED, Signatures, check_trusted
+from mlship.domain.trust import check_trusted
 from mlship.errors import IntegrityError, NotFoundError
 from mlship.steps.fenced import FencedLedger, FencedStore
 
@@ -125,6 +127,10 @@ class Pipeline:
             fence=lock,
         )
 
+    def knowing(self, records: Records) -> "Pipeline":
+        """Return the pipeline that also trusts the jobs that records prove."""
+        return dataclasses.replace(self, signatures=self.signatures.knowing(records))
+
     def target_config(self, name: str) -> TargetConfig:
         """Return the settings of a target; the defaults if mlship.yaml does not name it."""
         return self.config.targets.get(name, TargetConfig())
@@ -160,8 +166,7 @@ class Pipeline:
             if self.shares_ledger
             else Records.alone(kept, sift)
         )
-        heads = evidence.heads(records.listed)
-        if frozenset(heads) != seen:
+        if frozenset(heads := evidence.heads(records.listed)) != seen:
             memory.keep(heads)
         return records
 
@@ -208,6 +213,7 @@ class Pipeline:
             time=self.clock(),
             home=self.home,
             fence=self.fence.number,
+            identity=proof(self.signatures, release, after or ()),
         )
         record = self.ledger.append(made, after=None if after is None else after.heads)
         self.signatures.memory.keep([record.digest])
@@ -310,8 +316,7 @@ class Pipeline:
 
     def loses_predictions(self) -> bool:
         """Return whether predictions of production are stored only in its pods."""
-        is_local = self.target_config(PRODUCTION).kind == "local"
-        return not is_local and self.config.observations.url is None
+        return self.target_config(PRODUCTION).kind != "local" and not self.config.observations.url
 
     def bundle(self, release: Release) -> Path:
         """Return the folder of a release's bundle, verified; fetched from the store if needed.

@@ -111,7 +111,7 @@ def _compare(pipeline: Pipeline, pull: PullRequest, records: Records) -> None:
     """
     for data in checkpoint.marked(pipeline.config.name, pull.body):
         try:
-            found = trusted(pipeline, data)
+            found = trusted(pipeline.knowing(records), data)
         except IntegrityError as error:
             note = f"what pull request {pull.number} says of the ledger does not count"
             pipeline.progress.note(f"{note}: {error.message}")

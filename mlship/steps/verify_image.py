@@ -59,6 +59,7 @@ def verify_image(
         IntegrityError: what the registry says is attached is damaged, or the ledger lacks records
             that it had when a statement was made.
     """
+    pipeline = pipeline.knowing(records)
     trust = pipeline.signatures.trust()
     if trust.unsigned or not trust.signers:
         hint = "name your signers, see `mlship guide signatures`"
@@ -104,6 +105,7 @@ def check_image(
         RefusedError: a check failed.
         UnavailableError, IntegrityError: as `verify_image`.
     """
+    pipeline = pipeline.knowing(records)
     trust = pipeline.signatures.trust()
     artifact = pipeline.artifact(release, target, records)
     if artifact.kind != "image" or trust.unsigned or not trust.signers:
@@ -127,6 +129,7 @@ def check_anchors(pipeline: Pipeline, releases: Iterable[Release], records: Reco
     Raises:
         IntegrityError: records are gone.
     """
+    pipeline = pipeline.knowing(records)
     trust = pipeline.signatures.trust()
     if trust.unsigned or not trust.signers or pipeline.config.image.attach == "off":
         return

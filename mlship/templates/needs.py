@@ -50,10 +50,13 @@ def _extras(
     """
     backends = (config.store, config.ledger)
     tracking = ["mlflow"] if any(backend.kind == "mlflow" for backend in backends) else []
+    # Reading the ledger takes what verifies the identities of jobs.
+    jobs = any(signer.workflow for signer in config.trust.signers.values())
+    identity = ["identity"] if jobs else []
     remote = tracking if any(_is_database(backend.uri) for backend in backends) else []
     # The credentials of Google's registry are found by Google's library.
     shared = ["gcp"] if registry_of_documents(config) == "google" else []
-    release = ["train", *tracking, *shared]
+    release = ["train", *tracking, *shared, *identity]
     if staging.kind == "local":
         release.append("local")
     if registry is not None:
@@ -68,14 +71,15 @@ def _extras(
     deploy += ["gcp"] if registry == "google" or "gke" in kinds or shared else []
     # The job that pushes builds the image again with the same digest; Docker's comes as a file.
     push = [] if config.image.builder == "docker" else ["images"]
+    postgres = ["postgres"] if config.observations.url else []
     return {
         "review": ["train"],
-        "ledger": remote,
+        "ledger": [*remote, *identity],
         "release": release,
-        "verify": ["train", *remote, *shared],
-        "push": [*deploy, *push, *remote],
-        "deploy": [*deploy, *remote],
-        "evaluate": [*remote, *shared, *(["postgres"] if config.observations.url else [])],
+        "verify": ["train", *remote, *shared, *identity],
+        "push": [*deploy, *push, *remote, *identity],
+        "deploy": [*deploy, *remote, *identity],
+        "evaluate": [*remote, *shared, *identity, *postgres],
     }
 
 

@@ -74,6 +74,7 @@ class Settings(NamedTuple):
         shares: whether jobs share a ledger. One that runs unreviewed code has no access to it.
         claims: whether what it says is recorded there.
         signs: whether records are signed, with a key that jobs get as a secret.
+        attests: whether they are signed with a key of the job, which GitHub's identity attests.
         public: whether what the project knows may be in artifacts of a public repository.
         own_secrets: whether steps of the user name secrets.
         ledger_needs: arguments of the installer in jobs of a pull request that use the ledger.
@@ -106,6 +107,7 @@ class Settings(NamedTuple):
     shares: bool
     claims: bool
     signs: bool
+    attests: bool
     public: bool
     own_secrets: bool
     ledger_needs: tuple[str, ...]
@@ -159,7 +161,8 @@ def settings_of(
         shares=shares,
         # Who may write records to a registry may push images there.
         claims=shares and config.workflows.claims and config.ledger.kind != "registry",
-        signs=shares and bool(config.trust.signers),
+        signs=shares and any(signer.key for signer in config.trust.signers.values()),
+        attests=shares and any(signer.workflow for signer in config.trust.signers.values()),
         public=config.workflows.public_data,
         own_secrets=bool(config.workflows.steps.secrets),
         ledger_needs=mlship["ledger"],

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship import files
-from mlship.adapters.checkout import repository
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.source import GitSource
 from mlship.adapters.checkout.tester import PytestTester
@@ -99,7 +98,7 @@ def assemble(
         by: signs the command's records, instead of the key of the project or of this machine.
     """
     state, user = _state(root, purpose), actor(root, environment)
-    home = config.home or repository.home(root)
+    home = signing.home_of(config, root)
     shared = backends.shares_ledger(config, root)
     store = backends.store(config, home, state, environment, progress, purpose)
     signatures = signing.signatures(config, environment, root, home, by, shared=shared)

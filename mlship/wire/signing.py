@@ -1,6 +1,6 @@
 """Who signs the records of a command, and whose records it counts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -9,16 +9,28 @@ import msgspec
 from msgspec import structs
 
 from mlship.adapters.checkout import repository
-from mlship.adapters.keys import VARIABLE, Keys, MachineSigning, UserMemory, Verifier
+from mlship.adapters.keys import (
+    VARIABLE,
+    Bundles,
+    Kept,
+    Keys,
+    MachineSigning,
+    PrivateKey,
+    SessionKey,
+    UserMemory,
+    Verifier,
+)
 from mlship.config import trust as settings
 from mlship.config.allowed_signers import NOBODY, AllowedSigners, load
 from mlship.config.project import Config
+from mlship.domain import sessions
 from mlship.domain.checkpoint import FORGETFUL
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
 from mlship.domain.public_keys import key_id
-from mlship.domain.trust import OPEN, SCOPES, Signatures, Signer, Trust
-from mlship.errors import NotFoundError
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import OPEN, SCOPES, Signer, Trust, unproven
+from mlship.errors import ConfigError, NotFoundError
 
 THIS_MACHINE: Final = "this machine"
 
@@ -32,6 +44,7 @@ class OwnKey(msgspec.Struct, frozen=True, kw_only=True):
         id: of the key, as records have it.
         where: the file or the variable with the private key.
         trusted: the names of the signers who have it.
+        ends: whether it is that of a job, which no other job has.
     """
 
     name: str
@@ -39,18 +52,71 @@ class OwnKey(msgspec.Struct, frozen=True, kw_only=True):
     id: Digest
     where: str
     trusted: tuple[str, ...] = ()
+    ends: bool = False
 
 
 def _signing(config: Config, environment: Mapping[str, str], *, shared: bool) -> Signing | None:
     """Return what signs records; `None` for a shared ledger if nobody gave this machine a key."""
     keys = Keys(config.name, environment)
+    if session := session_of(config, environment):
+        return session.key()
     return keys.own() or (None if shared else MachineSigning(keys))
+
+
+def session_of(config: Config, environment: Mapping[str, str]) -> SessionKey | None:
+    """Return the key of this job, once it is attested; `None` if another key signs here."""
+    session = SessionKey(config.name, environment)
+    is_used = not environment.get(VARIABLE) and session.bundle()
+    return session if is_used else None
+
+
+def bundles(config: Config, environment: Mapping[str, str], root: Path) -> Bundles:
+    """Return what verifies bundles of identities, by the roots that the project pins.
+
+    Raises:
+        ConfigError: it pins none.
+    """
+    if config.trust.root is None:
+        message = "mlship.yaml names no roots of Sigstore, which bundles are verified against"
+        hint = "run `gh attestation trusted-root > trusted_root.jsonl` and name it as trust.root"
+        raise ConfigError(message, hint=hint)
+    return Bundles(root / config.trust.root, Kept(environment))
+
+
+def signer_of(
+    config: Config, environment: Mapping[str, str], root: Path, home: str, bundle: str
+) -> Signer:
+    """Return as whom `trust` counts this job, by the bundle of its key.
+
+    Raises:
+        IntegrityError: as nobody.
+        ConfigError: there is no key, or bundles cannot be verified here.
+    """
+    data, key = bundle.encode(), SessionKey(config.name, environment).key()
+    attested = bundles(config, environment, root)(data)
+    named = settings.workflows(config.trust)
+    return sessions.signer(named, attested, key.key, config.name, home)
+
+
+def of_job(
+    config: Config, environment: Mapping[str, str], root: Path, home: str
+) -> tuple[Signer, ...]:
+    """Return as whom `trust` counts this job; nothing if no key of its own signs here.
+
+    Raises:
+        IntegrityError: its workflow is none that mlship.yaml names.
+    """
+    session = session_of(config, environment) if settings.workflows(config.trust) else None
+    if session is None:
+        return ()
+    return (signer_of(config, environment, root, home, session.bundle()),)
 
 
 def trust(
     config: Config,
     environment: Mapping[str, str],
     people: AllowedSigners = NOBODY,
+    job: Sequence[Signer] = (),
     *,
     shared: bool,
 ) -> Trust:
@@ -61,7 +127,7 @@ def trust(
     Raises:
         ConfigError: a key of this machine cannot be read.
     """
-    named = settings.signers(config.trust)
+    named = (*settings.signers(config.trust), *job)
     own = () if shared else Keys(config.name, environment).public()
     # On its own ledger, this machine may say everything, whatever its key may elsewhere.
     named = tuple(
@@ -78,7 +144,7 @@ def trust(
             remarks.append(f"signer {each.name} is not used: its key is that of {first.name}")
     unsigned, names = config.trust.unsigned, config.trust.names
     if unsigned is None:
-        unsigned = shared and not named
+        unsigned = shared and not named and not settings.workflows(config.trust)
     return Trust(
         signers=tuple(signers.values()),
         unsigned=unsigned,
@@ -125,10 +191,16 @@ def signatures(
     # One in a registry remembers by itself, and its lists may be late. One of which unsigned
     # records count is another job's data, and each run has another one.
     forgets = config.ledger.kind == "registry" or config.trust.unsigned
+    jobs, session = settings.workflows(config.trust), session_of(config, environment)
+    prove = sessions.proven(jobs, bundles(config, environment, root)) if jobs else unproven
     return Signatures(
         signing=by or _signing(config, environment, shared=shared),
-        trust=lambda: trust(config, environment, people(), shared=shared),
+        trust=lambda: trust(
+            config, environment, people(), of_job(config, environment, root, home), shared=shared
+        ),
         verify=Verifier(environment),
+        prove=prove,
+        identity=session.bundle() if session and by is None else "",
         memory=FORGETFUL if forgets else UserMemory(environment, ledger),
     )
 
@@ -144,22 +216,57 @@ def new(config: Config, environment: Mapping[str, str]) -> OwnKey:
     return _own(config, keys.new().public, str(keys.project))
 
 
-def own(config: Config, environment: Mapping[str, str], *, shared: bool) -> OwnKey:
+def own(config: Config, environment: Mapping[str, str], root: Path, *, shared: bool) -> OwnKey:
     """Return the key that signs records here.
 
     Raises:
         NotFoundError: none does.
         ConfigError: it cannot be read.
     """
-    keys = Keys(config.name, environment)
-    for key, where in ((keys.own(), keys.where), (keys.of_machine(), str(keys.machine))):
-        if key is not None and (where != str(keys.machine) or not shared):
+    keys, session = Keys(config.name, environment), session_of(config, environment)
+    if session is not None:
+        job = of_job(config, environment, root, home_of(config, root))
+        trusted = trust(config, environment, job=job, shared=shared)
+        key = _own(config, session.key().public, str(session.folder), trusted)
+        return msgspec.structs.replace(key, ends=True)
+    for each, where in ((keys.own(), keys.where), (keys.of_machine(), str(keys.machine))):
+        if each is not None and (where != str(keys.machine) or not shared):
             trusted = trust(config, environment, shared=shared)
-            return _own(config, key.public, where, trusted)
+            return _own(config, each.public, where, trusted)
     message = "this machine has no key of its own yet: it is made with the first record"
     if shared:
         message = "records of this project's shared ledger are not signed here: there is no key"
     raise NotFoundError(message, hint=f"run `mlship keys new`, or set {VARIABLE}")
+
+
+def new_session(
+    config: Config, environment: Mapping[str, str], root: Path
+) -> tuple[PrivateKey, Path]:
+    """Make a key for this job; return it, and the file with what the job lets GitHub attest.
+
+    Raises:
+        ConfigError: this is no job.
+        UnavailableError: its folder cannot be written.
+    """
+    return SessionKey(config.name, environment).new(home_of(config, root))
+
+
+def keep_session(config: Config, environment: Mapping[str, str], root: Path, bundle: str) -> Signer:
+    """Let the key of this job sign, if its bundle is valid; return as whom.
+
+    Raises:
+        IntegrityError: the bundle is refused.
+        ConfigError: there is no key, or bundles cannot be verified here.
+        UnavailableError: its folder cannot be written.
+    """
+    signer = signer_of(config, environment, root, home_of(config, root), bundle)
+    SessionKey(config.name, environment).keep(bundle)
+    return signer
+
+
+def home_of(config: Config, root: Path) -> str:
+    """Return the home of a project, see `mlship.domain.home`."""
+    return config.home or repository.home(root)
 
 
 def _own(config: Config, public: str, where: str, trusted: Trust = OPEN) -> OwnKey:

@@ -117,6 +117,25 @@ store: {{kind: registry}}
 ledger: {kind: registry, uri: registry.example.org/models/iris}
 store: {kind: registry, uri: registry.example.org/models/iris}
 """,
+    "jobs that sign with keys of their own": """
+image: {repository: ghcr.io/ada/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+ledger: {kind: mlflow, uri: "https://mlflow.example.org"}
+trust:
+  root: trusted_root.jsonl
+  signers:
+    main: {workflow: ada/iris/.github/workflows/main.yml, ref: refs/heads/main}
+""",
+    "jobs that sign with keys of their own, on Google Cloud": f"""
+image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
+targets: {{production: {{{_GKE}}}}}
+ledger: {{kind: mlflow, uri: "https://mlflow.example.org"}}
+observations: {{kind: postgres, url: "postgresql://mlship@db.example.org:5432/predictions"}}
+trust:
+  root: trusted_root.jsonl
+  signers:
+    main: {{workflow: ada/iris/.github/workflows/main.yml, ref: refs/heads/main}}
+""",
     "data of DVC, mlship pinned with hashes": """
 workflows: {mlship: "mlship-cd==0.1.0"}
 """,

@@ -30,7 +30,7 @@ from mlship.domain.image import Reference, reference
 from mlship.domain.public_keys import pem
 from mlship.domain.referrers import CYCLONEDX, Document
 from mlship.domain.sbom import Material, sbom
-from mlship.domain.trust import Signatures
+from mlship.domain.signatures import Signatures
 from mlship.domain.verification import Wanted
 from tests.fakes.store import tiny_release
 from tests.harness.bundles import iris_bundle

@@ -243,7 +243,7 @@ def test_it_is_shown_and_trusted_like_a_key_in_a_file(
     signers = f"trust: {{signers: {{build: {{key: '{signing_key.public}'}}}}}}\n"
     config = resolve([from_yaml(f"{SETTINGS}{signers}", "mlship.yaml")]).config
     environment = {"HOME": str(tmp_path), "MLSHIP_SIGNING_KEY": URI}
-    shown = signing.own(config, environment, shared=shared)
+    shown = signing.own(config, environment, Path(), shared=shared)
     assert (shown.name, shown.public, shown.where) == (
         *("build", signing_key.public),
         "MLSHIP_SIGNING_KEY",

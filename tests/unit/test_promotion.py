@@ -13,7 +13,8 @@ from mlship.domain.facts import Approved
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.pullrequest import Review, number_of
 from mlship.domain.release import Release
-from mlship.domain.trust import Signatures, Signer, Trust
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import Signer, Trust
 from mlship.errors import (
     ConfigError,
     IntegrityError,

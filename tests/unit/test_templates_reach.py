@@ -10,6 +10,7 @@ import yaml
 
 from mlship.config.backends import LedgerConfig
 from mlship.config.trust import SignerConfig, TrustConfig
+from mlship.domain import sessions
 from mlship.domain.storage import storage
 from mlship.templates import workflows
 from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
@@ -17,6 +18,11 @@ from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendere
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "pull-requests.md"
 OWN = re.compile(r"secrets\.(own_\w+)")
 """Secrets that a step of the user names in the projects of these tests."""
+
+RECORDS = re.compile(
+    r"mlship (?:train|test|deploy-|verify-|push-|evaluate|promote|rollback|retire|open-release)"
+)
+"""Commands that add to the ledger."""
 
 CODE = re.compile(
     r"-r \S*requirements\.txt|mlship (?:train|test|run|verify\S*|serve)\b|^ *make \w", re.MULTILINE
@@ -132,6 +138,46 @@ def test_only_jobs_of_reviewed_code_get_the_key_of_a_signer() -> None:
     for jobs in reviewed(texts):
         assert "MLSHIP_SIGNING_KEY" not in str(jobs)
     assert with_key == {name for name in texts if name.split("/")[-1] in SIGN}
+
+
+def _signing() -> dict[str, str]:
+    """Return the workflows of a project whose jobs sign with keys of their own."""
+    return rendered("jobs that sign with keys of their own")
+
+
+def test_only_jobs_of_reviewed_code_have_an_identity_that_signs() -> None:
+    texts = _signing()
+    for jobs in reviewed(texts):
+        for name, job in jobs.items():
+            assert not {"id-token", "attestations"} & set(job["permissions"]), name
+            assert "keys session" not in str(job), name
+    signing = {name for name, text in texts.items() if "actions/attest@" in text}
+    assert {name.split("/")[-1] for name in signing} == SIGN
+    assert not any("MLSHIP_SIGNING_KEY" in text for text in texts.values())
+    assert not any("attest" in text for text in shared().values())
+
+
+def test_a_job_makes_its_key_before_it_records_anything() -> None:
+    found = 0
+    for text in _signing().values():
+        for name, job in yaml.safe_load(text)["jobs"].items():
+            steps = [str(step.get("run", step.get("uses", ""))) for step in job["steps"]]
+            records = [place for place, step in enumerate(steps) if RECORDS.search(step)]
+            if not records or job.get("environment") in (None, "review"):
+                continue
+            found += 1
+            makes, attests, takes = (
+                next(place for place, step in enumerate(steps) if step.startswith(start))
+                for start in ("mlship keys session", "actions/attest@", "mlship keys session --b")
+            )
+            assert makes < attests < takes < records[0], name
+            assert job["permissions"]["id-token"] == "write", name
+            assert job["permissions"]["attestations"] == "write", name
+            needs = next(step for step in steps if step.startswith("uv pip install"))
+            assert "identity" in needs, name
+            said = next(step["with"] for step in job["steps"] if "attest@" in str(step))
+            assert said["predicate-type"] == sessions.PREDICATE_TYPE, name
+    assert found == 11
 
 
 def test_the_job_with_the_code_keeps_evidence_to_itself_whatever_the_settings_say() -> None:

@@ -18,7 +18,8 @@ from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.provenance import PREDICATE_TYPE as SLSA
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.domain.trust import Scope, Signatures, Signer, Trust
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import Scope, Signer, Trust
 from mlship.domain.verification import Verified, Wanted
 from mlship.errors import IntegrityError
 from tests.harness.samples import NOON, release

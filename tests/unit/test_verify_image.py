@@ -1,7 +1,7 @@
 """A deployment verifies the image first, and a promotion that the ledger has lost nothing."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,7 +10,8 @@ import pytest
 from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import attestation, shapes
-from mlship.domain.evidence import Step
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Deployed, Withdrawn
 from mlship.domain.image import reference
 from mlship.domain.policy import PromotePolicy
@@ -18,7 +19,8 @@ from mlship.domain.public_keys import pem
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.release_statement import KIND
-from mlship.domain.trust import OPEN, Scope, Signatures, Signer, Trust
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import OPEN, Scope, Signer, Trust
 from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
 from mlship.steps.approve import approve
 from mlship.steps.attest import attach_statement
@@ -226,3 +228,36 @@ def test_a_policy_has_the_keys_of_those_who_build(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="may say build"):
         admission_policy(dataclasses.replace(here.pipeline, signatures=nobody))
+
+
+def test_what_the_key_of_a_former_job_signed_counts_for_a_later_one(tmp_path: Path) -> None:
+    """Each job has a key of its own; the ledger has the bundle that says whose it was."""
+    here, release = ready(tmp_path, *BOTH)
+    known = Signer(name="main", key=CI.public)
+
+    def prove(trust: Trust, records: Sequence[Record], own: Container[Digest]) -> Trust:
+        carried = any(
+            each.evidence.identity == "bundle" and each.signer == CI.key and each.digest in own
+            for each in records
+        )
+        return msgspec.structs.replace(trust, signers=(*trust.signers, known)) if carried else trust
+
+    later = Signatures(
+        signing=EVE,
+        trust=lambda: Trust(signers=(Signer(name="main", key=EVE.public),), unsigned=False),
+        verify=verified,
+        prove=prove,
+    )
+    by_later = dataclasses.replace(here.pipeline, signatures=later)
+    here.ledger.by = EVE
+    # The control: without the bundle nobody knows whose that key was.
+    with pytest.raises(IntegrityError, match="the ledger is not trusted"):
+        deploy_staging(by_later, release)
+    here.ledger.by = CI
+    former = dataclasses.replace(here.pipeline.signatures, identity="bundle")
+    carrying = dataclasses.replace(here.pipeline, signatures=former)
+    carrying.learn(release, "test", "passed", nothing("test"), after=carrying.read())
+    here.ledger.by = EVE
+    record = deploy_staging(by_later, release)
+    assert record.evidence.verdict == "passed"
+    assert record.signer == EVE.key
