@@ -183,9 +183,7 @@ def _withdraw_and_forget(here: World, release: Release) -> None:
 def test_a_promotion_finds_that_a_withdrawal_was_removed_from_the_ledger(tmp_path: Path) -> None:
     here, release = _promotable(tmp_path)
     _withdraw_and_forget(here, release)
-    with pytest.raises(
-        IntegrityError, match="the release statement at localhost"
-    ):
+    with pytest.raises(IntegrityError, match="the release statement at localhost"):
         promote(here.pipeline, release)
     assert here.pipeline.read().history.role(release) == "challenger"
 
