@@ -12,7 +12,9 @@ _VALUES: Final = (
     "domain/api_keys.py",
     "domain/bundle.py",
     "domain/digests.py",
+    "domain/columns.py",
     "domain/lines.py",
+    "domain/predicted.py",
     "domain/prediction.py",
     "domain/private.py",
 )

@@ -56,7 +56,8 @@ class Cached:
                 self._outputs[key] = self._outputs.pop(key)
             self._found(len(keys))
             job.queued = job.sent = monotonic()
-            job.finish(Computed(self._names, [self._outputs[key] for key in keys]))
+            rows = [self._outputs[key] for key in keys]
+            job.finish(Computed(self._names, list(map(list, zip(*rows, strict=True)))))
             return
         job.hear(lambda answer: self._keep(keys, answer))
         self._computer.submit(job)
@@ -76,7 +77,7 @@ class Cached:
             # A hook may name the outputs of one row otherwise than those of another.
             self._outputs.clear()
             self._names = answer.names
-        for key, outputs in zip(keys, answer.rows, strict=True):
+        for key, outputs in zip(keys, answer.outputs(), strict=True):
             if len(key) <= KEY_BYTES:
                 self._outputs.pop(key, None)
                 self._outputs[key] = outputs

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
-from mlship.domain.bundle import Row
+from mlship.domain.columns import Columns
 from mlship.runtime import http
 from mlship.runtime.dialects import Call
 from mlship.runtime.http import Request, Response
@@ -55,7 +55,7 @@ class Exchange:
         self.is_shadow = http.is_mirrored(request.headers)
         self.rows = Table()
         self._job: Job | None = None
-        self.outputs: list[Row] = []
+        self.outputs = Columns()
         self.seconds = 0.0
         self._computer: Computer | None = None
 

@@ -1,17 +1,21 @@
 """What is computed for a request, and what comes of it."""
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from mlship.domain.bundle import Bundle, Row, Value
+from mlship.domain.bundle import Bundle
+from mlship.domain.columns import Column, Columns
 from mlship.domain.digests import Digest
 from mlship.runtime.faults import Fault
 
+_FLOAT_BYTES = array("d").itemsize
 
-class Table(list[Sequence[Value]]):
-    """Rows that fit the schema: the values of each, in its order."""
+
+class Table(Columns):
+    """Rows that fit the schema, with its columns in its order."""
 
 
 class Computed(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -19,15 +23,26 @@ class Computed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     Attributes:
         names: of the outputs.
-        rows: the values of each row, in the order of the names.
+        columns: the values of each output, in the order of the rows; the bytes of an array if all
+            of them are floats.
     """
 
     names: tuple[str, ...]
-    rows: list[Sequence[Any]]
+    columns: list[Any]
 
-    def outputs(self) -> list[Row]:
-        """Return the outputs of each row by name."""
-        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        column = self.columns[0]
+        return len(column) // _FLOAT_BYTES if type(column) is bytes else len(column)
+
+    def outputs(self) -> Columns:
+        """Return the outputs of each row."""
+        return Columns(self.names, unpacked(self.columns))
+
+
+def unpacked(columns: Sequence[Any]) -> list[Column]:
+    """Return columns as they came over a link, with arrays of those that are bytes."""
+    return [array("d", column) if type(column) is bytes else column for column in columns]
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):

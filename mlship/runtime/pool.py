@@ -385,8 +385,8 @@ class Pool:
 
 
 def _complete(answer: Answer, job: Job) -> Answer:
-    if isinstance(answer, Computed) and len(answer.rows) != len(job.rows):
-        message = f"the model returned {len(answer.rows)} outputs for {len(job.rows)} rows"
+    if isinstance(answer, Computed) and len(answer) != len(job.rows):
+        message = f"the model returned {len(answer)} outputs for {len(job.rows)} rows"
         return Refused(Fault(message=message, hint="correct the hook, and train again"), 500)
     return answer
 

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Literal
 import msgspec
 
 from mlship.domain import digests
-from mlship.domain.prediction import Prediction
+from mlship.domain.predicted import Ids, Predicted
 from mlship.errors import MlshipError, UnavailableError
-from mlship.runtime import decoder, encodings, http, metrics_page, openapi, page, refusals
+from mlship.runtime import column_check, encodings, http, metrics_page, openapi, page, refusals
 from mlship.runtime.dialects import Call, Predictions, descriptions, v2_grpc
 from mlship.runtime.dialects.routes import routes
 from mlship.runtime.exchange import Answered, Exchange, Reply
@@ -282,7 +282,7 @@ class Service:
     ) -> Exchange:
         now = monotonic()
         deadline, limit = now + self._seconds(request), now + self._timeout
-        rows = decoder.check(call.rows, self._model.bundle.schema)
+        rows = column_check.check(call.rows, self._model.bundle.schema)
         exchange = Exchange(request, self._request_id(request), call, at, reply)
         job = Job(rows, deadline, partial(self._computed, exchange), exchange.request_id, limit)
         job.size = len(request.body) + len(rows) * (_ROW_BYTES + _VALUE_BYTES * len(self._names))
@@ -311,14 +311,14 @@ class Service:
             exchange.seconds = exchange.elapsed()
             exchange.outputs = answer.outputs()
             request_id = exchange.request_id
-            ids = [f"{request_id}.{number}" for number in range(len(answer.rows))]
+            ids = Ids(request_id, range(len(exchange.outputs)))
             response = exchange.call.encode(Predictions(exchange.outputs, ids, request_id))
             response = encodings.compressed(response, exchange.request)
             response.headers["x-request-id"] = request_id
             if self._record is None:
                 self._written(exchange, response, None)
                 return
-            written = self._record.append(self._predictions(exchange, ids))
+            written = self._record.append(self._predicted(exchange))
         except UnavailableError as error:
             self._answer(exchange, self._unlogged.response(error, exchange.route))
             return
@@ -329,24 +329,17 @@ class Service:
             lambda written: self._written(exchange, response, written.exception())
         )
 
-    def _predictions(self, exchange: Exchange, ids: Sequence[str]) -> list[Prediction]:
-        time = self._clock()
-        latency_ms = round(exchange.seconds * 1e3, 4)
-        release, slot = self._identity.release, self._identity.slot
-        names, is_shadow = self._names, exchange.is_shadow
-        return [
-            Prediction(
-                id=id_,
-                release=release,
-                slot=slot,
-                time=time,
-                inputs=dict(zip(names, row, strict=True)),
-                outputs=outputs,
-                latency_ms=latency_ms,
-                shadow=is_shadow,
-            )
-            for id_, row, outputs in zip(ids, exchange.rows, exchange.outputs, strict=True)
-        ]
+    def _predicted(self, exchange: Exchange) -> Predicted:
+        return Predicted(
+            request_id=exchange.request_id,
+            release=self._identity.release,
+            slot=self._identity.slot,
+            time=self._clock(),
+            inputs=exchange.rows,
+            outputs=exchange.outputs,
+            latency_ms=round(exchange.seconds * 1e3, 4),
+            shadow=exchange.is_shadow,
+        )
 
     def _written(self, exchange: Exchange, response: Response, error: BaseException | None) -> None:
         """Answer a request whose predictions are durable, or status 503 if they could not be."""

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from mlship.domain.bundle import ID, Schema
+from mlship.domain.columns import Columns
 from mlship.runtime import http
 from mlship.runtime.decoder import RowDecoder
 from mlship.runtime.dialects import Call, Dialect, Predictions, tables
 from mlship.runtime.http import Request, Response
+
+_encode = msgspec.json.Encoder().encode
 
 
 def dialect(schema: Schema, release: str) -> Dialect:
@@ -15,11 +20,11 @@ def dialect(schema: Schema, release: str) -> Dialect:
     decoder = RowDecoder(schema)
 
     def encode(predictions: Predictions) -> Response:
-        return http.of_json({"release": release, "predictions": records(predictions)})
+        return http.of_json({"release": release, "predictions": msgspec.Raw(encoded(predictions))})
 
     def decode(request: Request) -> Call:
         if http.check_media(request, http.JSON, tables.CSV) == tables.CSV:
-            rows: Sequence[Any] = tables.of_csv(request.body, schema)
+            rows: Sequence[Any] | Columns = tables.of_csv(request.body, schema)
         else:
             rows = decoder.decode(request.body)
         http.check_rows(len(rows))
@@ -28,6 +33,13 @@ def dialect(schema: Schema, release: str) -> Dialect:
     return decode
 
 
-def records(predictions: Predictions) -> list[dict[str, Any]]:
-    """Return an object for each prediction: its id, then the outputs."""
-    return [{ID: id_, **row} for id_, row in zip(predictions.ids, predictions.outputs, strict=True)]
+def encoded(predictions: Predictions) -> bytes:
+    """Return a JSON array with an object for each prediction: its id, then the outputs."""
+    names = (ID, *predictions.outputs.names)
+    parts = []
+    start = 0
+    for piece in predictions.outputs.pieces():
+        ids = predictions.ids[start : start + len(piece)]
+        start += len(piece)
+        parts.append(_encode(Columns(names, (list(ids), *piece.values)).objects())[1:-1])
+    return b"[%b]" % b",".join(parts)
