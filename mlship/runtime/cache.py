@@ -44,6 +44,14 @@ class Cached:
         """The bundle's digest."""
         return self._computer.digest
 
+    def admit(self, size: int) -> None:
+        """Refuse a request of so many bytes if there is no room for it.
+
+        Raises:
+            RefusedRequest: there is none.
+        """
+        self._computer.admit(size)
+
     def submit(self, job: Job) -> None:
         """Answer a job at once, or compute it and keep its outputs.
 

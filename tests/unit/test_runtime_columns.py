@@ -126,7 +126,7 @@ def test_responses_and_hidden_columns_are_those_of_rows(values: list[tuple[Any, 
     for names in (("y", "p"), ("y", "id"), ("y", 'quoted "p"')):
         table = Columns(names, [packed(column) for column in zip(*values, strict=True)])
         ids = Ids("r", range(len(values)))
-        written = predict.encoded(Predictions(table, ids, "r"))
+        written = predict.response(Predictions(table, ids, "r"), b"", b"").body
         expected = [{"id": id_, **row} for id_, row in zip(ids, table.rows(), strict=True)]
         assert written == msgspec.json.encode(expected)
         key = "k" * 16

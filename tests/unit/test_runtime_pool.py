@@ -16,7 +16,8 @@ from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
 from mlship.runtime.link import Answers, Failed, Loaded, Unfit
-from mlship.runtime.pool import GRACE_SECONDS, QUEUE_BYTES, SILENT_SECONDS, Pool
+from mlship.runtime.memory import MEMORY_BYTES
+from mlship.runtime.pool import GRACE_SECONDS, SILENT_SECONDS, Pool
 from mlship.runtime.processes import Events
 from tests.harness.bundles import iris_bundle
 
@@ -195,18 +196,25 @@ def test_a_request_that_would_be_late_is_refused_at_once(folder: Path) -> None:
     assert world.pool.queued() == 4
 
 
-def test_requests_that_wait_take_a_bounded_part_of_the_memory(folder: Path) -> None:
+def test_requests_take_a_bounded_part_of_the_memory_until_they_are_answered(folder: Path) -> None:
     world = World(folder)
     world.load()
-    large = QUEUE_BYTES // 4
+    large = MEMORY_BYTES // 4
 
     def submit(name: str, size: int) -> Job:
         return world.submit(name, size=size)
 
-    submit("alone", 2 * QUEUE_BYTES)
+    alone = submit("alone", 2 * MEMORY_BYTES)
+    world.turn()
+    world.workers[0].answer()
+    world.turn()
     with pytest.raises(RefusedRequest):
         submit("beside it", 1)
-    world.turn()
+    with pytest.raises(RefusedRequest):
+        world.pool.admit(1)
+    for _ in range(2):
+        alone.release()
+    world.pool.admit(2 * MEMORY_BYTES)
     waiting = [submit(name, large) for name in "abcd"]
     with pytest.raises(RefusedRequest) as refusal:
         submit("e", large)
@@ -214,10 +222,12 @@ def test_requests_that_wait_take_a_bounded_part_of_the_memory(folder: Path) -> N
     assert "take all memory that is for them" in str(refusal.value)
     world.pool.cancel(waiting[0])
     submit("e", large)
-    world.workers[0].answer()
     world.turn()
-    for name in "fghi":
-        submit(name, large)
+    world.workers[0].answer()
+    with pytest.raises(RefusedRequest):
+        submit("f", large)
+    waiting[1].release()
+    submit("f", large)
 
 
 def test_a_free_worker_refuses_nothing(folder: Path) -> None:

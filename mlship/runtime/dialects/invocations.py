@@ -60,9 +60,10 @@ def v1(schema: Schema, release: str) -> Dialect:
 
 
 def _dialect(schema: Schema, release: str, forms: Mapping[str, _Reader]) -> Dialect:
+    after = b"," + msgspec.json.encode({"release": release})[1:]
+
     def encode(predictions: Predictions) -> http.Response:
-        records = msgspec.Raw(predict.encoded(predictions))
-        return http.of_json({"predictions": records, "release": release})
+        return predict.response(predictions, b'{"predictions":', after)
 
     def decode(request: Request) -> Call:
         media = http.check_media(request, http.JSON, tables.CSV)

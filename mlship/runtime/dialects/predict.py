@@ -18,9 +18,10 @@ _encode = msgspec.json.Encoder().encode
 def dialect(schema: Schema, release: str) -> Dialect:
     """Return the dialect; its responses in JSON have the name of the release."""
     decoder = RowDecoder(schema)
+    before = _encode({"release": release})[:-1] + b',"predictions":'
 
     def encode(predictions: Predictions) -> Response:
-        return http.of_json({"release": release, "predictions": msgspec.Raw(encoded(predictions))})
+        return response(predictions, before, b"}")
 
     def decode(request: Request) -> Call:
         if http.check_media(request, http.JSON, tables.CSV) == tables.CSV:
@@ -33,13 +34,22 @@ def dialect(schema: Schema, release: str) -> Dialect:
     return decode
 
 
-def encoded(predictions: Predictions) -> bytes:
-    """Return a JSON array with an object for each prediction: its id, then the outputs."""
+def response(predictions: Predictions, before: bytes, after: bytes) -> Response:
+    """Return an array with an object for each prediction, its id and the outputs, within JSON.
+
+    Args:
+        predictions: the predictions.
+        before: what is written before the array.
+        after: what is written after it.
+    """
     names = (ID, *predictions.outputs.names)
-    parts = []
+    parts = [before, b"["]
     start = 0
     for piece in predictions.outputs.pieces():
         ids = predictions.ids[start : start + len(piece)]
+        if start:
+            parts.append(b",")
         start += len(piece)
         parts.append(_encode(Columns(names, (list(ids), *piece.values)).objects())[1:-1])
-    return b"[%b]" % b",".join(parts)
+    body = b"".join([*parts, b"]", after])
+    return Response(status=200, headers={"content-type": http.JSON}, body=body)
