@@ -8,7 +8,7 @@ what they share is counted once). The responses are counted by status: each is 2
 with Retry-After.
 
 --former is a checkout of another version, measured in the same run: the ratio is what the change
-brings. It fails if a response is neither 200 nor a refusal with Retry-After, or the server ends.
+brings. It fails if this version gives a response that is neither 200 nor has Retry-After, or ends.
 """
 
 import argparse
@@ -69,6 +69,8 @@ def main() -> None:
             for side, root in sides.items():
                 with running(root, folder) as (process, port):
                     burst = measured(process.pid, port, body, size)
+                if side == "this" and any("without" in status for status in burst.statuses):
+                    sys.exit(f"responses that are no refusals with retry-after: {burst.statuses}")
                 report[f"{side}, {size}"] = burst._asdict()
                 text = f"{burst.idle:.0f} MB idle, peak {burst.peak:.0f} MB, {burst.statuses}"
                 print(f"{size} requests of {ROWS:,} rows, {side}: {text}", flush=True)
