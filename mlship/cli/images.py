@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Look after images: update, prune.",
+    help="Look after images: update, policy, prune.",
 )
 
 bundles = typer.Typer(
@@ -68,6 +68,27 @@ def update(
         output.line(f"committed as {result.commit[:12]}")
     elif result.changed:
         output.line(f"{options.config.name} was changed; commit it")
+
+
+@app.command("policy")
+def policy(context: typer.Context) -> None:
+    """Print a policy with which a cluster admits only images that a trusted build has signed.
+
+    It is an ImageValidatingPolicy for Kyverno, which must run in the cluster. It guards the
+    repository of this project, also against those who use the cluster without mlship.
+
+    Example: mlship images policy | kubectl apply -f -
+    """
+    import yaml
+
+    from mlship.steps.verify_image import admission_policy
+
+    options = session(context)
+    made = admission_policy(options.pipeline(purpose="read"))
+    if options.json:
+        output.as_json(made)
+        return
+    output.line(yaml.safe_dump(made, sort_keys=False, width=1_000).rstrip())
 
 
 @app.command("prune")

@@ -232,7 +232,9 @@ def _report_of_release(
 
     pipeline = options.pipeline(purpose="read")
     records = pipeline.read()
-    collected = collect(pipeline.release(name, records), records, pipeline.occupied)
+    collected = collect(
+        pipeline.release(name, records), records, pipeline.occupied, pipeline.signatures.people
+    )
     if to is not None:
         written = folder.write(collected, of_release(pipeline, collected), to)
         note = pipeline.progress.note if publish else output.line

@@ -1,6 +1,6 @@
 """`mlship keys`: the keys that sign evidence here: new, show."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,12 +42,18 @@ def new(context: typer.Context) -> None:
 
 
 @app.command("show")
-def show(context: typer.Context) -> None:
+def show(
+    context: typer.Context,
+    as_pem: Annotated[
+        bool, typer.Option("--pem", help="Print the public key in PEM, for tools such as cosign.")
+    ] = False,
+) -> None:
     """Show with which key records are signed here, and what mlship.yaml needs to trust it.
 
     Example: mlship keys show
     """
     from mlship import wire
+    from mlship.domain.public_keys import pem
     from mlship.wire import signing
     from mlship.wire.backends import shares_ledger
 
@@ -55,6 +61,9 @@ def show(context: typer.Context) -> None:
     config = options.resolved().config
     shared = shares_ledger(config, options.root)
     key = signing.own(config, wire.environment(), shared=shared)
+    if as_pem:
+        output.line(pem(key.public).rstrip())
+        return
     if options.json:
         output.as_json(key)
         return

@@ -45,11 +45,13 @@ def verify(
     """Verify the chain of records and their signatures.
 
     Shows who signed them, and which do not count, with the reasons. The exit code is 7 if there
-    are such, or if records are gone that this machine or a checkpoint has seen.
+    are such, or if records are gone that this machine, a checkpoint or an image in production has
+    seen.
 
     Example: mlship ledger verify
     """
     from mlship.steps import ledger as steps
+    from mlship.steps.verify_image import check_anchors
 
     options = session(context)
     pipeline = options.pipeline(purpose="read")
@@ -57,6 +59,7 @@ def verify(
         pipeline.signatures.memory.keep(())
     records = pipeline.look()
     found = steps.contents(pipeline, records)
+    check_anchors(pipeline, records.history.players, records)
     for path in checkpoints or ():
         steps.compare(pipeline, records, _read(path))
     if options.json and not found.untrusted:

@@ -29,6 +29,7 @@ from mlship.cli import (
     production,
     project,
     release,
+    verify,
     watch,
 )
 from mlship.cli.session import Session
@@ -120,6 +121,7 @@ for _name, _command in (
     ("status", inspect.status),
     ("report", inspect.report),
     ("trace", inspect.trace),
+    ("verify", verify.verify),
     ("export-evidence", evidence.export_evidence),
     ("import-evidence", evidence.import_evidence),
     ("serve", project.serve),

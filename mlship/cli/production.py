@@ -342,29 +342,38 @@ def approve(
     context: typer.Context,
     release: ReleaseName = None,
     by: Annotated[
-        str | None, typer.Option(help="The email of the approver. Default: git's user.email.")
+        str | None,
+        typer.Option(
+            help="The email of the approver. Default: whose key signs, else git's user.email."
+        ),
     ] = None,
     comment: Annotated[str, typer.Option(help="A comment to record.")] = "",
     number: FromPullRequest = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign with this SSH key of the approver: a private key, or FILE.pub if ssh-agent "
+            "has it."
+        ),
+    ] = None,
 ) -> None:
     """Record an approval of a release.
 
-    It is valid for this release only, and the commit's author cannot approve. With
-    --from-pull-request, reviews count if they approve this commit and the reviewer may push.
+    It is valid for this release only, and the commit's author cannot approve. Where records are
+    signed, an approval is one of the person whose key signs it; a name alone is enough only where
+    `trust.names` says so. With --from-pull-request, reviews count if they approve this commit and
+    the reviewer may push.
 
-    Example: mlship approve challenger --by ada@example.org
+    Example: mlship approve challenger --key ~/.ssh/id_ed25519.pub
     """
-    from mlship.steps.approve import approve as approve_step
-    from mlship.steps.approve import approve_from_pull_request
+    from mlship.steps.approve import approve_by_hand, approve_from_pull_request
 
     options = session(context)
-    pipeline = options.pipeline()
+    if number is not None and (by or comment or key):
+        message = "--from-pull-request cannot be used with --by, --comment or --key"
+        raise ConfigError(message, hint="omit these; the approvers come from the reviews")
+    pipeline = options.pipeline(key=key)
     if number is not None:
-        if by or comment:
-            raise ConfigError(
-                "--from-pull-request cannot be used with --by or --comment",
-                hint="omit --by and --comment; the approvers come from the reviews",
-            )
         records = pipeline.read()
         chosen = pipeline.release(release, records)
         result = approve_from_pull_request(pipeline, chosen, number, records)
@@ -380,5 +389,5 @@ def approve(
         return
     records = pipeline.read()
     chosen = pipeline.release(release, records)
-    record = approve_step(pipeline, chosen, by or pipeline.actor, comment, records=records)
+    record = approve_by_hand(pipeline, chosen, by, comment, records=records)
     output.record(record, json=options.json)

@@ -149,6 +149,8 @@ def _last(lines: "Sequence[str]", command: str, *, everything: bool) -> None:
 
 
 def _remarks(result: "Status", *, everything: bool) -> None:
+    if result.approved:
+        output.line(f"approvals of the challenger: {', '.join(result.approved)}")
     if result.waiting:
         output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
     for other in result.others:

@@ -4,7 +4,11 @@ The chain shows that a record in its middle is missing. That the newest records 
 that somebody went on from an older one, only shows who has seen them.
 """
 
+import base64
+import binascii
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -16,6 +20,11 @@ from mlship.errors import IntegrityError
 
 TYPE: Final = "application/vnd.mlship.checkpoint+json"
 """The type of a checkpoint in an envelope."""
+
+_MARK: Final = 20_000
+"""Characters of a checkpoint in a text."""
+_MARKS: Final = 10
+"""So many checkpoints of a text are read."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +109,21 @@ def read(data: bytes) -> tuple[Checkpoint, dsse.Envelope]:
         return msgspec.json.decode(envelope.payload, type=Checkpoint), envelope
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         raise _refused(str(error)) from error
+
+
+def mark(project: str, data: bytes) -> str:
+    """Return a checkpoint in an envelope as an invisible line of a pull request's text."""
+    return f"<!-- mlship {project}: ledger {base64.b64encode(data).decode()} -->"
+
+
+def marked(project: str, text: str) -> list[bytes]:
+    """Return what the lines of a project in a text hold; anybody may have written them."""
+    pattern = rf"<!-- mlship {re.escape(project)}: ledger ([A-Za-z0-9+/=]{{1,{_MARK}}}) -->"
+    found = []
+    for line in re.findall(pattern, text):
+        with suppress(binascii.Error):
+            found.append(base64.b64decode(line, validate=True))
+    return found[:_MARKS]
 
 
 def _refused(reason: str) -> IntegrityError:

@@ -302,6 +302,14 @@ def _unreadable(data: bytes, error: Exception) -> IntegrityError:
     return IntegrityError(message, hint="restore the ledger from a backup")
 
 
+def stored(record: Record) -> bytes:
+    """Return the bytes of a record; others than the ledger's if another version wrote it unsigned.
+
+    Whoever needs the ledger's bytes compares their digest with the record's.
+    """
+    return record.envelope.data if record.envelope else encode(record.evidence)
+
+
 def heads(records: Iterable[Record]) -> tuple[Digest, ...]:
     """Return the digests of the records without children, sorted."""
     known = {record.digest: record.evidence.parents for record in records}

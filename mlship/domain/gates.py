@@ -17,6 +17,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Checked, Evaluated, Number, Trained
 from mlship.domain.history import History, latest
+from mlship.domain.people import NOBODY, People
 from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.release import Release
 from mlship.domain.scores import TestRun
@@ -238,6 +239,7 @@ def for_promotion(
     policy: PromotePolicy,
     now: datetime,
     container: ContainerTest,
+    people: People = NOBODY,
 ) -> Decision:
     """Decide whether a release may become champion.
 
@@ -251,7 +253,7 @@ def for_promotion(
         checks.append(Check(name="evaluate", holds=policy.approvals > 0, text=text))
     elif history.champion is not None:
         checks += _evaluated(release, records, history.champion, policy, now)
-    checks.append(_approved(release, records, policy.approvals))
+    checks.append(_approved(release, records, policy.approvals, people))
     return decide(checks)
 
 
@@ -356,11 +358,11 @@ def _aged(age: timedelta, most: float) -> str:
     return f"evaluated {max(hours, 0.0):.1f} h ago, allowed up to {most:g} h"
 
 
-def _approved(release: Release, records: Sequence[Record], needed: int) -> Check:
-    people = approvers(release, records)
-    text = f"{people.count} of {needed} approvals by people other than the author"
-    if people.names:
-        text += f" ({', '.join(people.names)})"
-    if len(people.names) > people.count:
+def _approved(release: Release, records: Sequence[Record], needed: int, people: People) -> Check:
+    found = approvers(release, records, people)
+    text = f"{found.count} of {needed} approvals by people other than the author"
+    if found.names:
+        text += f": {', '.join(found.names)}"
+    if len(found.names) > found.count:
         text += "; an account and an email address may be the same person"
-    return Check(name="approvals", holds=people.count >= needed, text=text)
+    return Check(name="approvals", holds=found.count >= needed, text=text)

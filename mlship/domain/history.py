@@ -50,6 +50,11 @@ class History(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     reigns: tuple[Reign, ...] = ()
     last: Record | None = None
 
+    @property
+    def players(self) -> tuple[Release, ...]:
+        """The champion and the challenger, as far as there are such."""
+        return tuple(each for each in (self.champion, self.challenger) if each)
+
     @cached_property
     def roles(self) -> dict[Digest, Role]:
         """The role of each release that has one, by its id."""

@@ -88,6 +88,12 @@ class Records(Sequence[Record]):
         fresh = (record for record in added if record.digest not in known)
         return dataclasses.replace(self, listed=(*self.listed, *fresh))
 
+    @property
+    def present(self) -> frozenset[Digest]:
+        """The digests of all records in the ledger, whether they count or not."""
+        doubted = (each.record for each in self.untrusted)
+        return frozenset(each.digest for each in (*self.listed, *self.others, *self.void, *doubted))
+
     @cached_property
     def history(self) -> History:
         """The roles in production."""

@@ -10,8 +10,10 @@ from mlship.domain import shapes
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import PushedImage
+from mlship.domain.history import latest
 from mlship.domain.image import Reference, reference
 from mlship.domain.records import Records
+from mlship.domain.release import Release
 from mlship.domain.removal import Item, PrunedImages
 from mlship.errors import NotFoundError
 
@@ -138,14 +140,24 @@ def begun(records: Iterable[Record], repository: str) -> Sequence[Item]:
     return items
 
 
-def pushed_image(records: Iterable[Record], push: Record) -> PushedImage:
-    """Return the image of a push, which is in its registry as far as the ledger knows.
+def pushed_image(records: Sequence[Record], release: Release, needed: str = "") -> PushedImage:
+    """Return the image of a release, which is in its registry as far as the ledger knows.
+
+    Args:
+        records: of the ledger.
+        release: that has an image.
+        needed: why it is needed, for the error.
 
     Raises:
-        NotFoundError: it was removed since.
+        NotFoundError: it was never pushed, or removed since.
     """
+    push = latest(records, "push-to-registry", release)
+    if push is None:
+        raise NotFoundError(
+            f"{release} has no image in a registry{needed}",
+            hint=f"run `mlship containerize {release}` and `mlship push-to-registry {release}`",
+        )
     if is_removed(records, push):
-        release = push.evidence.release
         raise NotFoundError(
             f"`mlship images prune` removed the image of {release} from the registry",
             hint=f"run `mlship push-to-registry {release}`, which builds the same one again",

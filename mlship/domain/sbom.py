@@ -23,6 +23,7 @@ from mlship.domain.inventory import Distribution, Inventory
 from mlship.domain.release import Release
 from mlship.errors import shown
 
+SHA256: Final = "SHA-256"
 _IMAGE: Final = "image"
 _BASE: Final = "base"
 _MODEL: Final = "model"
@@ -86,6 +87,40 @@ def sbom(material: Material) -> bytes:
         document["metadata"]["timestamp"] = time
     number = uuid.uuid5(uuid.NAMESPACE_URL, digests.of_value(document))
     return digests.canonical_json(document | {"serialNumber": number.urn})
+
+
+def problem(predicate: dict[str, Any], image: Digest) -> str:
+    """Return what is wrong with the bill of materials of an image; empty if nothing is.
+
+    Args:
+        predicate: the CycloneDX document as somebody attached it.
+        image: the digest of the image.
+    """
+    try:
+        hashes = msgspec.convert(predicate, _Document).metadata.component.hashes
+    except msgspec.ValidationError as error:
+        return f"it cannot be read: {error}"
+    named = {each.content for each in hashes if each.alg == SHA256}
+    return "" if named == {image.removeprefix("sha256:")} else "it is of another image"
+
+
+class _Hash(msgspec.Struct, frozen=True, kw_only=True):
+    alg: str
+    content: str
+
+
+class _Component(msgspec.Struct, frozen=True, kw_only=True):
+    hashes: tuple[_Hash, ...] = ()
+
+
+class _DocumentMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    component: _Component
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that are compared."""
+
+    metadata: _DocumentMetadata
 
 
 def _image(image: Image, installed: Mapping[Platform, Inventory]) -> Component:
@@ -240,7 +275,7 @@ def _columns(fields: Sequence[Field]) -> list[dict[str, str]]:
 
 
 def _hashes(digest: Digest) -> list[dict[str, str]]:
-    return [{"alg": "SHA-256", "content": digest.removeprefix("sha256:")}]
+    return [{"alg": SHA256, "content": digest.removeprefix("sha256:")}]
 
 
 def _properties(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:

@@ -4,10 +4,7 @@ A record is a claim until somebody who may make it has signed it. `sift` reads t
 project, parents before children, and says of each one that does not count why not.
 """
 
-import base64
 import dataclasses
-import hashlib
-import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -15,12 +12,14 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from mlship.domain import digests
+from mlship.domain import digests, people
 from mlship.domain.checkpoint import FORGETFUL, Memory
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Envelope, Signing
 from mlship.domain.evidence import Claim, Record, Step
 from mlship.domain.facts import Facts
+from mlship.domain.people import People
+from mlship.domain.public_keys import key_id
 from mlship.errors import ConfigError, IntegrityError
 
 Scope = Literal["build", "staging", "production", "approve"]
@@ -28,9 +27,6 @@ Scope = Literal["build", "staging", "production", "approve"]
 in production, and that a person approves."""
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
-
-KEY: Final = r"^ed25519:[A-Za-z0-9+/]{43}=(?!\n)$"
-"""A public key: its 32 bytes, in base64."""
 
 _BUILD: Final[tuple[Step, ...]] = (
     *("train", "test"),
@@ -57,14 +53,11 @@ WHOLE: Final[tuple[Step, ...]] = ("train", "deploy-staging", "sign-ledger", "app
 
 _CLAIMS: Final = frozenset(get_args(Claim))
 
-_SUBJECT_INFO: Final = bytes.fromhex("302a300506032b6570032100")
-"""What stands before the 32 bytes of an Ed25519 key in its DER form (RFC 8410)."""
-
 _CLOCKS: Final = timedelta(hours=1)
 """How far the clocks of two machines may be apart."""
 
 Sealed = tuple[str, Digest, Envelope]
-"""A public key (see `KEY`), and an envelope with the digest of its bytes."""
+"""A public key (see `mlship.domain.public_keys`), and an envelope with the digest of its bytes."""
 
 Verify = Callable[[Sequence[Sealed]], Container[Digest]]
 """Returns the digests of those envelopes whose signature is by the key beside them."""
@@ -78,15 +71,19 @@ class Signer(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: for people.
-        key: the public one, as in `KEY`.
+        key: the public one, as `mlship.domain.public_keys.KEY`.
         may: what the signer's records may be about.
+        since: records of an earlier time do not count; `None` for no beginning.
         until: records of a later time do not count; `None` for no end.
+        emails: of the person who has the key, who approves with it; empty for a job's key.
     """
 
     name: str
     key: str
     may: frozenset[Scope] = frozenset(SCOPES)
+    since: datetime | None = None
     until: datetime | None = None
+    emails: tuple[str, ...] = ()
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,15 +92,27 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         signers: whose records count.
         unsigned: whether a record that nobody signed counts, too.
+        names: whether an approval by hand counts by its name alone; otherwise by the key of the
+            person.
+        remarks: what the project has beside these signers that is not used, and why.
     """
 
     signers: tuple[Signer, ...] = ()
     unsigned: bool = True
+    names: bool = True
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def people(self) -> People:
+        """The people among the signers."""
+        return people.of((key_id(each.key), each.emails) for each in self.signers)
 
     def signer(self, key: Digest) -> Signer | None:
         """Return the signer with the key of an id; `None` if none has it."""
         return next((each for each in self.signers if key_id(each.key) == key), None)
 
+
+NOT_SIGNED: Final = "it is not signed"
 
 OPEN: Final = Trust()
 """Every record counts, as nobody is named who signs."""
@@ -129,6 +138,11 @@ class Signatures:
     trust: Callable[[], Trust] = lambda: OPEN
     verify: Verify = unverified
     memory: Memory = FORGETFUL
+
+    @property
+    def people(self) -> People:
+        """The people whose keys approve."""
+        return self.trust().people
 
     def sift(self, records: Sequence[Record], own: Container[Digest]) -> Mapping[Digest, str]:
         """Return the records that do not count, see `sift`."""
@@ -166,18 +180,6 @@ class Untrusted(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def key_id(public: str) -> Digest:
-    """Return the id of a public key: the SHA-256 of its DER form, as other tools compute it.
-
-    Raises:
-        ConfigError: it is no public key.
-    """
-    if not re.fullmatch(KEY, public):
-        raise ConfigError(f"{public[:80]!r} is no public key", hint="`mlship keys show` prints one")
-    raw = base64.b64decode(public.removeprefix("ed25519:"))
-    return Digest("sha256:" + hashlib.sha256(_SUBJECT_INFO + raw).hexdigest())
-
-
 def everything(_records: Sequence[Record], _own: Container[Digest]) -> Mapping[Digest, str]:
     """The port `Sift` where every record counts."""
     return {}
@@ -210,7 +212,10 @@ def check_may(steps: Iterable[Step], key: Digest | None, trust: Trust, now: date
     signer = trust.signer(key)
     if signer is None:
         message = f"records are signed with key {digests.short(key)}, which `trust` does not name"
-        raise ConfigError(message, hint=show)
+        raise ConfigError(message, hint=f"{show}; add an SSH key to trust.allowed_signers")
+    if signer.since is not None and now < signer.since:
+        message = f"the key of signer {signer.name} begins at {signer.since:%Y-%m-%d %H:%M} UTC"
+        raise ConfigError(message, hint="use the person's former key until then")
     if signer.until is not None and now > signer.until:
         message = f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
         raise ConfigError(message, hint="make another key with `mlship keys new`")
@@ -237,7 +242,7 @@ def check_trusted(trusted: Sequence[Record], untrusted: Sequence[Untrusted]) -> 
     count = "its only record" if len(untrusted) == 1 else f"none of its {len(untrusted)} records"
     counts = "does not count" if len(untrusted) == 1 else "counts"
     message = f"the ledger is not trusted: {count} {counts}; {untrusted[-1].reason}"
-    unsigned = any(each.record.envelope is None for each in untrusted)
+    unsigned = any(each.reason == NOT_SIGNED for each in untrusted)
     hint = "if you trust what `mlship ledger verify` shows, run `mlship ledger sign` once"
     named = "name the key in `trust.signers`; `mlship ledger verify` shows whose records there are"
     raise IntegrityError(message, hint=hint if unsigned else named)
@@ -256,13 +261,14 @@ def sift(
     """
     if trust.unsigned and not trust.signers:
         return {}
-    signers = {key_id(signer.key): signer for signer in trust.signers}
+    # Of several signers with one key, the first is meant, as everywhere.
+    signers = {key_id(signer.key): signer for signer in reversed(trust.signers)}
     signed = [
         (signers[record.signer].key, record.digest, record.envelope)
         for record in records
         if record.envelope is not None and record.digest in own and record.signer in signers
     ]
-    judge = _Judge(records, signers, verify(signed), unsigned=trust.unsigned)
+    judge = _Judge(records, signers, verify(signed), unsigned=trust.unsigned, names=trust.names)
     reasons: dict[Digest, str] = {}
     for record in records:
         reason = judge.reason(record) if record.digest in own else ""
@@ -287,8 +293,10 @@ class _Judge:
         valid: Container[Digest],
         *,
         unsigned: bool,
+        names: bool,
     ) -> None:
         self._signers, self._valid, self._unsigned = signers, valid, unsigned
+        self._names = names
         self._latest: dict[Digest, datetime] = {}
         self._seen: set[bytes] = set()
         self._taken = self._taken_over(records)
@@ -298,7 +306,9 @@ class _Judge:
         if record.envelope is None:
             # No gate counts a claim, and the job that makes it holds no key.
             counts = self._unsigned or record.evidence.step in _CLAIMS
-            return "" if counts or record.digest in self._taken else "it is not signed"
+            if not counts and record.digest not in self._taken:
+                return NOT_SIGNED
+            return people.objection(record.evidence, None, (), names=self._names)
         if record.envelope.payload in self._seen:
             return "it is a copy of another record"
         return self._refused(record)
@@ -324,9 +334,11 @@ class _Judge:
             return f"the signature is not one of signer {signer.name}"
         if scope_of(record.evidence.step) not in signer.may:
             return f"signer {signer.name} may not say {record.evidence.step}"
+        if signer.since is not None and record.evidence.time < signer.since:
+            return f"the key of signer {signer.name} begins at {signer.since:%Y-%m-%d %H:%M} UTC"
         if signer.until is not None and self._ended(record, signer.until):
             return f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
-        return ""
+        return people.objection(record.evidence, signer.name, signer.emails, names=self._names)
 
     def _ended(self, record: Record, until: datetime) -> bool:
         evidence = record.evidence

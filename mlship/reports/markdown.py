@@ -255,7 +255,7 @@ def _failures(run: SuiteRun) -> list[str]:
 
 def _approvals(approvals: Sequence[Approval]) -> str:
     lines = [
-        f"- {escaped(approval.by, 80)}, {formatting.moment(approval.time)} UTC"
+        f"- {escaped(approval.approver, 110)}, {formatting.moment(approval.time)} UTC"
         + (f": {escaped(approval.comment)}" if approval.comment else "")
         for approval in approvals
     ]

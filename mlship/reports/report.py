@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 
 from mlship.domain import checks, digests, shapes
-from mlship.domain.approvals import standing
+from mlship.domain.approvals import BY_NAME, Basis, how, standing
 from mlship.domain.checks import Check
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Claim, Record, Step, Verdict
@@ -29,6 +29,7 @@ from mlship.domain.facts import (
 )
 from mlship.domain.history import History, fold, latest, overridden
 from mlship.domain.override import Overridden
+from mlship.domain.people import NOBODY, People
 from mlship.domain.policy import Occupied
 from mlship.domain.release import Release, is_name
 from mlship.domain.shapes import Shape
@@ -69,11 +70,21 @@ class GateLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """The person who approved the release, the time, and their comment."""
+    """The person who approved the release, the time, and their comment.
+
+    Attributes:
+        basis: what it is based on; with `name`, nothing verifies who it was.
+    """
 
     by: str
     comment: str
     time: datetime
+    basis: Basis = "name"
+
+    @property
+    def approver(self) -> str:
+        """The person; for a name that nothing verifies, with a remark."""
+        return self.by + BY_NAME if self.basis == "name" else self.by
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +169,10 @@ _MEETS: Final[Mapping[Occupied, str]] = {
 
 
 def collect(
-    release: Release, records: Sequence[Record], occupied: Occupied | None = None
+    release: Release,
+    records: Sequence[Record],
+    occupied: Occupied | None = None,
+    people: People = NOBODY,
 ) -> Report:
     """Return the report of a release from all records of the ledger, oldest first.
 
@@ -168,16 +182,13 @@ def collect(
         release: the release.
         records: of the ledger.
         occupied: what a merge to main does while a challenger runs; `None` if it deploys nothing.
+        people: whom `trust` names.
 
     Raises:
         IntegrityError: the facts of a record cannot be read.
     """
     own = [record for record in records if record.evidence.release == release]
-    last = {
-        record.evidence.step: record
-        for record in own
-        if record.evidence.step not in get_args(Claim)
-    }
+    last = _last(own)
     trained = _facts(last, "train", Trained)
     tested = _facts(last, "test", Tested)
     image = _image(own)
@@ -214,10 +225,16 @@ def collect(
         verified=verified,
         evaluated=_facts(last, "evaluate", Evaluated),
         watched=_facts(last, "watch", Watched),
-        approvals=_approvals(release, own),
+        approvals=_approvals(release, own, people),
         timeline=_timeline(own),
         override=overridden(release, records),
     )
+
+
+def _last(own: Sequence[Record]) -> dict[Step, Record]:
+    """Return the last record of each step, without what unreviewed jobs claim."""
+    claims = get_args(Claim)
+    return {each.evidence.step: each for each in own if each.evidence.step not in claims}
 
 
 def _differing(
@@ -354,10 +371,15 @@ def _gate(step: Step, record: Record) -> GateLine:
             return GateLine(name=step, verdict=verdict, reasons=())
 
 
-def _approvals(release: Release, own: Sequence[Record]) -> tuple[Approval, ...]:
+def _approvals(release: Release, own: Sequence[Record], people: People) -> tuple[Approval, ...]:
     return tuple(
-        Approval(by=approved.by, comment=approved.comment, time=record.evidence.time)
-        for record, approved in standing(release, own)
+        Approval(
+            by=approved.by,
+            comment=approved.comment,
+            time=record.evidence.time,
+            basis=how(record, approved, people),
+        )
+        for record, approved in standing(release, own, people)
     )
 
 

@@ -201,7 +201,8 @@ def _suites(suites: Sequence[SuiteRun], console: "Console") -> None:
 
 def _approvals(approvals: Sequence[Approval], console: "Console") -> None:
     rows = [
-        [approval.by, formatting.moment(approval.time), approval.comment] for approval in approvals
+        [approval.approver, formatting.moment(approval.time), approval.comment]
+        for approval in approvals
     ]
     if rows:
         _print(console, "Approvals", ["by", "UTC", "comment"], rows)

@@ -1,17 +1,23 @@
 """approve: record a person's approval of one release, or its withdrawal."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from mlship.domain import approvals
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Approved, Withdrawn
+from mlship.domain.people import person
 from mlship.domain.pullrequest import Review, Reviews
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import RefusedError
+from mlship.errors import ConfigError, RefusedError
 from mlship.steps.pipeline import Pipeline
+
+_SIGN: Final = (
+    "sign with the person's own key, such as --key ~/.ssh/id_ed25519, which `trust` names with an "
+    "email address; or set trust.names, and a name is enough"
+)
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +70,7 @@ def approve(
         release: the release to approve.
         by: the person, as an email address or an account's name.
         comment: a text to record.
-        url: of the review, if there is one.
+        url: of the review, if there is one; by hand, see `approve_by_hand`.
         records: the records that the command has read; by default the ledger is read.
 
     Returns:
@@ -73,22 +79,69 @@ def approve(
     Raises:
         RefusedError: the person is the release's author, or `by` is empty.
     """
-    person = by.strip()
-    if not person:
+    approver = by.strip()
+    if not approver:
         raise RefusedError(
             f"the approval of {release} has no approver", hint="give --by ada@example.org"
         )
-    records = pipeline.read(records)
-    if approvals.person(person) == approvals.author(release, records):
+    records, people = pipeline.read(records), pipeline.signatures.people
+    if people.are_one(approver, approvals.author(release, records)):
         raise RefusedError(
-            f"{person} wrote commit {release.commit[:12]} and cannot approve {release}",
+            f"{approver} wrote commit {release.commit[:12]} and cannot approve {release}",
             hint=f"ask another person to run `mlship approve {release}`",
         )
-    approval = Approved(by=person, comment=comment[:500], url=url)
-    for record, earlier in approvals.standing(release, records):
-        if approvals.source(earlier) == approvals.source(approval):
+    approval = Approved(by=approver, comment=comment[:500], url=url)
+    for record, earlier in approvals.standing(release, records, people):
+        is_same = approvals.source(earlier) == approvals.source(approval)
+        if is_same and (approval.url or _is_as_good(pipeline, record, earlier)):
             return record
     return pipeline.learn(release, "approve", "passed", approval, after=records)
+
+
+def approve_by_hand(
+    pipeline: Pipeline,
+    release: Release,
+    by: str | None = None,
+    comment: str = "",
+    *,
+    records: Records | None = None,
+) -> Record:
+    """Record an approval without a review: of the person whose key signs here, or by name.
+
+    Args:
+        pipeline: the project.
+        release: the release to approve.
+        by: the person. By default the one who has the key; else who runs the command.
+        comment: a text to record.
+        records: the records that the command has read; by default the ledger is read.
+
+    Raises:
+        ConfigError: the approval would not count: it needs the signature of that person.
+        RefusedError: the person is the release's author, or `by` is empty.
+    """
+    pipeline.check_may("approve")
+    trust, signing = pipeline.signatures.trust(), pipeline.signatures.signing
+    signer = trust.signer(signing.key) if signing else None
+    if signer is not None and signer.emails:
+        if by is not None and person(by) not in map(person, signer.emails):
+            message = (
+                f"signer {signer.name} may not approve as {by!r}: the key is of another person"
+            )
+            raise ConfigError(message, hint=f"leave out --by, or give --by {signer.emails[0]}")
+        by = by or signer.emails[0]
+    elif not trust.names:
+        why = f"signer {signer.name} is none" if signer else "nothing is signed here"
+        message = f"an approval of {release} needs the signature of a person, and {why}"
+        raise ConfigError(message, hint=_SIGN)
+    name = pipeline.actor if by is None else by
+    return approve(pipeline, release, name, comment, records=records)
+
+
+def _is_as_good(pipeline: Pipeline, record: Record, approval: Approved) -> bool:
+    """Return whether an approval is signed by its person, or nothing here would sign it so."""
+    signing, people = pipeline.signatures.signing, pipeline.signatures.people
+    signs = signing is not None and person(approval.by) in people.keys.get(signing.key, ())
+    return people.signed(record, approval.by) or not signs
 
 
 def approve_from_pull_request(
@@ -106,7 +159,7 @@ def approve_from_pull_request(
             facts list the reviews that do not count, and why.
     """
     taken = take(pipeline, release, pipeline.forge.reviews(number), pipeline.read(records))
-    approvers = approvals.approvers(release, taken.records)
+    approvers = approvals.approvers(release, taken.records, pipeline.signatures.people)
     needed = pipeline.config.gates.promote.approvals
     if approvers.count < needed:
         raise RefusedError(
@@ -152,11 +205,11 @@ def _withdraw(
     pipeline: Pipeline, release: Release, reviews: Reviews, records: Records
 ) -> list[Record]:
     """Withdraw each approval from this pull request whose account has changed its decision."""
-    last = {approvals.person(review.by): review.decision for review in reviews.latest}
+    last = {person(review.by): review.decision for review in reviews.latest}
     withdrawn: list[Record] = []
     for _, approval in approvals.standing(release, records):
-        person, place = approvals.source(approval)
-        decision = last.get(person, "the review is gone")
+        name, place = approvals.source(approval)
+        decision = last.get(name, "the review is gone")
         if place == reviews.pull.url and decision != "approved":
             facts = Withdrawn(by=approval.by, url=approval.url, reason=decision)
             after = records.plus(*withdrawn)

@@ -1,35 +1,34 @@
-"""What is attached to a release's image: its SBOM, its provenance, and records of the ledger."""
+"""What is attached to a release's image: its SBOM, its provenance, and its release statement."""
 
 from collections.abc import Mapping
 from typing import Final
 
-from mlship import files
+import msgspec
+
+from mlship import __version__, files
+from mlship.domain import attestation, digests, provenance, release_statement, retention, shapes
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, provenance, shapes
+from mlship.domain.admission import ROUTER
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import IN_TOTO
-from mlship.domain.evidence import PREDICATE_TYPE, Record, Step, encode
-from mlship.domain.facts import Containerized, Trained
-from mlship.domain.image import Image, Reference
+from mlship.domain.evidence import Record
+from mlship.domain.facts import Containerized, PushedImage, Trained
+from mlship.domain.image import Image, Reference, reference
 from mlship.domain.records import Records
-from mlship.domain.referrers import CYCLONEDX, DSSE, PREDICATE, Document
+from mlship.domain.referrers import CYCLONEDX, PREDICATE, Document
 from mlship.domain.release import Release
 from mlship.domain.sbom import Material, sbom
-from mlship.errors import ConflictError, NotFoundError, UnavailableError
+from mlship.errors import (
+    ConflictError,
+    CredentialsError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
 from mlship.steps.pipeline import Pipeline
 
 SBOM: Final = "sbom"
 PROVENANCE: Final = "provenance"
-
-_ATTESTED: Final[tuple[Step, ...]] = (
-    "test",
-    "test-container",
-    "verify-staging-workload",
-    "evaluate",
-    "approve",
-    "withdraw-approval",
-)
-"""The steps whose records are attached: tests, comparisons and approvals."""
 
 
 def write_sbom(pipeline: Pipeline, release: Release, image: Image, records: Records) -> None:
@@ -56,7 +55,7 @@ def write_sbom(pipeline: Pipeline, release: Release, image: Image, records: Reco
 def attach(
     pipeline: Pipeline, release: Release, image: Image, pushed: Reference, records: Records
 ) -> dict[str, Digest]:
-    """Attach SBOM, provenance and records to a pushed image, unless they are attached already.
+    """Attach SBOM and provenance to a pushed image, unless they are attached already.
 
     A registry that refuses does not fail the push, unless `image.attach` is `require`. Whatever was
     attached before stays; the next push attaches the rest.
@@ -69,8 +68,8 @@ def attach(
         records: of the project.
 
     Returns:
-        The digest of each attached document by its name: `sbom`, `provenance`, and the step and
-        digest of each record.
+        The digest of each attached document by its name: the SBOM as scanners read it, and the
+        statements `sbom` and `provenance`, signed if records are.
 
     Raises:
         UnavailableError: the registry refuses, and the documents are required.
@@ -81,12 +80,67 @@ def attach(
     attached: dict[str, Digest] = {}
     images = pipeline.images()
     try:
-        pipeline.progress.note("attaching SBOM, provenance and records")
+        pipeline.progress.note("attaching SBOM and provenance")
         for name, document in _documents(pipeline, release, image, records).items():
             attached[name] = images.attach(pushed, document)
     except (UnavailableError, ConflictError, NotFoundError) as error:
         _tolerate(pipeline, f"{pushed.name} has not all documents of the image", error)
     return attached
+
+
+def attach_router(pipeline: Pipeline, image: Image, pushed: Reference) -> None:
+    """Attach to the image of the load balancer that it is one, so that clusters may admit it.
+
+    Raises:
+        UnavailableError: the registry refuses, and documents are required.
+    """
+    if pipeline.config.image.attach == "off":
+        return
+    said = {"tool": __version__, "base": str(image.base)}
+    try:
+        pipeline.images().attach(pushed, _statement(pipeline, pushed, ROUTER, said))
+    except (UnavailableError, ConflictError, NotFoundError) as error:
+        _tolerate(pipeline, f"{pushed.name} has not the statement of the load balancer", error)
+
+
+def attach_statement(pipeline: Pipeline, release: Release, records: Records) -> None:
+    """Attach what the ledger says of a release to its pushed image.
+
+    Nothing happens if it has no pushed image, or the same is attached already. A registry that
+    refuses fails nothing, unless `image.attach` is `require`.
+
+    Raises:
+        UnavailableError: the registry refuses, and the documents are required.
+    """
+    try:
+        _attach_statement(pipeline, release, records)
+    except (UnavailableError, ConflictError, NotFoundError) as error:
+        _tolerate(pipeline, f"the image of {release} has not its release statement", error)
+
+
+def renew_statement(pipeline: Pipeline, release: Release, records: Records) -> None:
+    """Attach what the ledger has learned of a release since it was pushed, if this job may.
+
+    Jobs that only deploy or check need not be able to write to the registry.
+    """
+    try:
+        _attach_statement(pipeline, release, records)
+    except CredentialsError:
+        return
+    except (UnavailableError, ConflictError, NotFoundError) as error:
+        pipeline.progress.note(f"the release statement was not renewed: {error.message}")
+
+
+def _attach_statement(pipeline: Pipeline, release: Release, records: Records) -> None:
+    record = records.latest("push-to-registry", release)
+    if pipeline.config.image.attach == "off" or record is None:
+        return
+    said = release_statement.of(pipeline.config.name, pipeline.home, release, records)
+    if said is None or retention.is_removed(records, record):
+        return
+    pushed = reference(shapes.of(record, PushedImage).reference)
+    document = _statement(pipeline, pushed, release_statement.KIND, said)
+    pipeline.images().attach(pushed, document)
 
 
 def _tolerate(
@@ -103,47 +157,42 @@ def _documents(
     pipeline: Pipeline, release: Release, image: Image, records: Records
 ) -> Mapping[str, Document]:
     """Return the documents of an image by their names."""
-    own = Document(
-        artifact_type=CYCLONEDX,
-        media_type=CYCLONEDX,
-        data=_sbom(pipeline, release, image, records),
-    )
-    documents = {SBOM: own}
+    place = reference(f"{image.name}@{image.digest}")
+    own = _sbom(pipeline, release, image, records)
+    documents = {
+        "cyclonedx": Document(artifact_type=CYCLONEDX, media_type=CYCLONEDX, data=own),
+        SBOM: _statement(pipeline, place, attestation.SBOM, msgspec.json.decode(own)),
+    }
     built = records.latest("containerize", release)
     if built is not None:
-        statement = provenance.provenance(
+        said = provenance.provenance(
             built,
             shapes.of(built, Containerized),
             bundles.manifest(pipeline.bundle(release), expected=release.bundle),
             data=_trained(records, release)[0].data,
             source=pipeline.config.image.source,
         )
-        documents[PROVENANCE] = _statement(statement, provenance.PREDICATE_TYPE)
-    return documents | _records(pipeline, release, records)
-
-
-def _records(pipeline: Pipeline, release: Release, records: Records) -> dict[str, Document]:
-    """Return the records of tests and approvals, with the bytes that the ledger has."""
-    documents = {}
-    for record in records:
-        step = record.evidence.step
-        if step not in _ATTESTED or record.evidence.release != release:
-            continue
-        envelope = record.envelope
-        data = envelope.data if envelope else encode(record.evidence)
-        name = f"{step} {digests.short(record.digest)}"
-        if digests.of_bytes(data) != record.digest:
-            pipeline.progress.note(f"{name} has the form of another version: not attached")
-            continue
-        kind = DSSE if envelope else IN_TOTO
-        documents[name] = _statement(data, PREDICATE_TYPE, media_type=kind)
+        documents[PROVENANCE] = _statement(pipeline, place, provenance.PREDICATE_TYPE, said)
     return documents
 
 
-def _statement(data: bytes, predicate: str, media_type: str = IN_TOTO) -> Document:
-    """Return an in-toto Statement to attach: bare, or in an envelope with its signature."""
-    notes = {PREDICATE: predicate}
-    return Document(artifact_type=IN_TOTO, media_type=media_type, data=data, annotations=notes)
+def _statement(pipeline: Pipeline, image: Reference, kind: str, predicate: object) -> Document:
+    """Return a statement about an image: signed in a bundle, or bare where records are not."""
+    digest = image.digest
+    if digest is None:
+        message = f"{image} has no digest"
+        raise IntegrityError(message, hint="run `mlship push-to-registry` again")
+    said = attestation.statement(image.name, digest, kind, predicate)
+    signing = pipeline.signatures.signing
+    if signing is None:
+        notes = {PREDICATE: kind}
+        return Document(artifact_type=IN_TOTO, media_type=IN_TOTO, data=said, annotations=notes)
+    return Document(
+        artifact_type=attestation.BUNDLE,
+        media_type=attestation.BUNDLE,
+        data=attestation.seal(said, signing),
+        annotations={attestation.CONTENT: "dsse-envelope", attestation.PREDICATE: kind},
+    )
 
 
 def _sbom(pipeline: Pipeline, release: Release, image: Image, records: Records) -> bytes:

@@ -24,6 +24,7 @@ from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.restore import restored
 from mlship.steps.spooled import check_delivered
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
+from mlship.steps.verify_image import check_image
 
 LOST: Final = "predictions in production are lost when its pods stop, and nothing can be evaluated"
 INCOMPATIBLE: Final = (
@@ -46,7 +47,7 @@ def deploy_staging(pipeline: Pipeline, release: Release, *, older: bool = False)
         older: deploy it although a later release was deployed since.
 
     Raises:
-        RefusedError: a later release was deployed since.
+        RefusedError: a later release was deployed since, or its image could not be verified.
         TimedOutError: it did not become ready; traffic still goes to the earlier release.
         ConflictError: another process is changing staging.
     """
@@ -58,6 +59,7 @@ def deploy_staging(pipeline: Pipeline, release: Release, *, older: bool = False)
         records, slot = pipeline.read(), slot_of(release)
         check_generation(pipeline, release, STAGING, records, older=older)
         artifact = pipeline.artifact(release, STAGING, records)
+        check_image(pipeline, release, STAGING, records)
         deployment = target.deploy(release, artifact, slot, replicas=config.replicas)
         set_route(target, {release: 100})
         for running in target.inspect():
@@ -125,6 +127,7 @@ def deploy_production(
         if history.role(release) in ("champion", "challenger"):
             return restored(fenced, release, records)
         passed = check_fitness(fenced, release, records)
+        passed += check_image(fenced, release, PRODUCTION, records)
         # An interrupted deployment was allowed: beside a challenger, it was started with --replace.
         begun = bool(recorded("deploy-production", release, records))
         challenger = blocking(fenced, history)

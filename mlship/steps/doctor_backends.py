@@ -10,6 +10,7 @@ from mlship.steps.diagnosis import Surroundings, Warned
 from mlship.steps.ledger import contents
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.removal import unfinished
+from mlship.steps.verify_image import check_anchors
 
 _TRACKING = "MLFLOW_TRACKING_URI"
 _HERE_ALONE = f"kept on this machine, because {_TRACKING} is not set here"
@@ -22,6 +23,8 @@ _BY = (
     "in mlship.yaml, set `kind: mlflow` under ledger for a tracking server, or `kind: registry` "
     "under ledger and store (`mlship guide without-a-server`)"
 )
+
+_FEW = 5
 
 
 def ledger(pipeline: Pipeline, around: Surroundings) -> str | Warned:
@@ -36,8 +39,10 @@ def ledger(pipeline: Pipeline, around: Surroundings) -> str | Warned:
 
 
 def signatures(pipeline: Pipeline) -> str | Warned:
-    """Check that evidence is signed, that all of it counts, and that this machine's would."""
-    found = contents(pipeline, pipeline.look())
+    """Check that evidence is signed and whole, that all of it counts, and this machine's would."""
+    records = pipeline.look()
+    found = contents(pipeline, records)
+    check_anchors(pipeline, records.history.players, records)
     if found.untrusted:
         count = home.counted(len(found.untrusted))
         detail = f"{count} without effect, the last because {found.untrusted[-1].reason}"
@@ -46,6 +51,9 @@ def signatures(pipeline: Pipeline) -> str | Warned:
     if named.unsigned:
         detail = "records need no signature: who can write to the ledger decides what is promoted"
         return Warned(detail=detail, hint="run `mlship keys new`, and name the key as it says")
+    if named.remarks:
+        hint = "correct the line, or remove it; nothing that its key signs counts"
+        return Warned(detail="; ".join(named.remarks[:_FEW]), hint=hint)
     if whose is None:
         return f"{home.counted(found.records)} signed; this machine has no key and only reads"
     signer = named.signer(whose.key)

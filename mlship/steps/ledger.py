@@ -1,6 +1,8 @@
 """ledger: which records count and which do not, and taking over those that nobody signed."""
 
 from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -9,8 +11,9 @@ from mlship.domain.checkpoint import Checkpoint
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Record
+from mlship.domain.public_keys import key_id
 from mlship.domain.records import Records
-from mlship.domain.trust import WHOLE, SignedLedger, Untrusted, key_id
+from mlship.domain.trust import NOT_SIGNED, WHOLE, SignedLedger, Untrusted
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
 from mlship.steps.ignored import Doubted
 from mlship.steps.pipeline import Pipeline
@@ -63,14 +66,29 @@ def seal(pipeline: Pipeline) -> bytes:
     if not records:
         message = "the ledger has no record of this project"
         raise NotFoundError(message, hint="run `mlship run`, then make a checkpoint")
-    found = Checkpoint(
+    found = _checkpoint(pipeline, records.listed, pipeline.clock())
+    return checkpoint.seal(found, _signing(pipeline))
+
+
+def sealed(pipeline: Pipeline, records: Sequence[Record]) -> bytes:
+    """Return a signed checkpoint of records; the same records give the same bytes.
+
+    It is empty if this machine does not sign, or there are none.
+    """
+    signing = pipeline.signatures.signing
+    if signing is None or not records:
+        return b""
+    return checkpoint.seal(_checkpoint(pipeline, records, records[-1].evidence.time), signing)
+
+
+def _checkpoint(pipeline: Pipeline, records: Sequence[Record], time: datetime) -> Checkpoint:
+    return Checkpoint(
         name=pipeline.config.name,
         home=pipeline.home,
         records=len(records),
-        heads=evidence.heads(records.listed),
-        time=pipeline.clock(),
+        heads=evidence.heads(records),
+        time=time,
     )
-    return checkpoint.seal(found, _signing(pipeline))
 
 
 def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
@@ -84,6 +102,32 @@ def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
     Raises:
         IntegrityError: records are gone; or the checkpoint is of another project, or nobody whom
             `trust` names signed it.
+    """
+    found = trusted(pipeline, data)
+    check_seen(found, records, f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC")
+    return found
+
+
+def check_seen(found: Checkpoint, records: Records, who: str) -> None:
+    """Check that a ledger still has what it had at a checkpoint.
+
+    Args:
+        found: the checkpoint, which is trusted.
+        records: of the ledger.
+        who: has seen it, for people.
+
+    Raises:
+        IntegrityError: records are gone.
+    """
+    hint = "restore the ledger from a backup, and find out who can write to it"
+    checkpoint.check(found.heads, records.present, who, hint)
+
+
+def trusted(pipeline: Pipeline, data: bytes) -> Checkpoint:
+    """Return a checkpoint that a signer of the project has made.
+
+    Raises:
+        IntegrityError: it is none, or of another project, or nobody whom `trust` names signed it.
     """
     data = data.strip()
     found, envelope = checkpoint.read(data)
@@ -99,11 +143,6 @@ def compare(pipeline: Pipeline, records: Records, data: bytes) -> Checkpoint:
     if digest not in pipeline.signatures.verify([(signer.key, digest, envelope)]):
         message = f"the signature of the checkpoint is not one of signer {signer.name}"
         raise IntegrityError(message, hint="do not rely on it")
-    doubted = [each.record for each in records.untrusted]
-    known = [record.digest for record in (*records, *records.void, *doubted)]
-    who = f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC"
-    hint = "restore the ledger from a backup, and find out who can write to it"
-    checkpoint.check(found.heads, known, who, hint)
     return found
 
 
@@ -117,7 +156,7 @@ def _signing(pipeline: Pipeline) -> Signing:
 
 def unsigned(records: Records) -> list[Untrusted]:
     """Return the records that do not count only because nobody signed them."""
-    return [each for each in records.untrusted if each.record.envelope is None]
+    return [each for each in records.untrusted if each.reason == NOT_SIGNED]
 
 
 def sign(pipeline: Pipeline, records: Records) -> Record:

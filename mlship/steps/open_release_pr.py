@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from mlship.domain import gates, shapes
+from mlship.domain import checkpoint, gates, shapes
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Proposed
 from mlship.domain.pullrequest import Posted, PullRequest
@@ -12,6 +12,7 @@ from mlship.domain.release import Release
 from mlship.errors import RefusedError
 from mlship.reports.publish import COMMENT_LIMIT, characters, fitted
 from mlship.reports.report import Report, collect
+from mlship.steps.ledger import sealed
 from mlship.steps.pipeline import Pipeline
 
 STEP: Final[Step] = "open-release-pr"
@@ -44,6 +45,9 @@ def open_release_pr(
     with a section each. GitHub has no compare-and-set for its text, so the section is read back,
     and written again if another job replaced it at the same time.
 
+    An invisible line of the section says, signed, what the ledger has, so that a promotion finds
+    what is removed from it later.
+
     Args:
         pipeline: the project.
         release: the release to merge.
@@ -63,8 +67,10 @@ def open_release_pr(
     _refuse_unproven(release, records)
     # Without the evidence of this step itself, a second run gives the same report.
     others = [record for record in records if record.evidence.step != STEP]
-    report = collect(release, others, pipeline.occupied)
-    posted = _propose(pipeline, report, head, base, run=run)
+    report = collect(release, others, pipeline.occupied, pipeline.signatures.people)
+    anchor = sealed(pipeline, others)
+    mark = checkpoint.mark(release.name, anchor) if anchor else ""
+    posted = _propose(pipeline, report, head, base, run=run, mark=mark)
     known = records.latest(STEP, release)
     if known and shapes.of(known, Proposed).url == posted.url:
         return known, posted
@@ -72,10 +78,13 @@ def open_release_pr(
     return pipeline.learn(release, STEP, "passed", facts, after=records), posted
 
 
-def _propose(pipeline: Pipeline, report: Report, head: str, base: str, *, run: str) -> Posted:
+def _propose(
+    pipeline: Pipeline, report: Report, head: str, base: str, *, run: str, mark: str
+) -> Posted:
     """Write a project's section and read it back; try a few times."""
     release = report.release
-    begin, end = (f"<!-- mlship {release.name}: {mark} -->" for mark in ("begin", "end"))
+    begin, end = (f"<!-- mlship {release.name}: {place} -->" for place in ("begin", "end"))
+    begin = f"{begin}\n{mark}" if mark else begin
     old = pipeline.forge.find(branch=head, base=base)
     writes: list[Posted] = []
     while len(writes) < _WRITES:

@@ -356,13 +356,7 @@ class Pipeline:
         if self.target_config(target).kind == "local":
             folder = self.bundle(release)
             return Artifact(kind="bundle", digest=release.bundle, location=str(folder))
-        pushed = records.latest("push-to-registry", release)
-        if pushed is None:
-            raise NotFoundError(
-                f"{release} has no image in a registry, and target {target} runs images",
-                hint=f"run `mlship containerize {release}` and `mlship push-to-registry {release}`",
-            )
-        image = retention.pushed_image(records, pushed)
+        image = retention.pushed_image(records, release, f", and target {target} runs images")
         return Artifact(
             kind="image",
             digest=digests.parse(image.digest),

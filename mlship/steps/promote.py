@@ -9,6 +9,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError
 from mlship.steps import drift, promotion
+from mlship.steps.attest import renew_statement
 from mlship.steps.drift import OnDrift
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
@@ -120,7 +121,9 @@ def _promote(
         SubStep("promote/archive", archive),
     ]
     facts = Crowned(old=str(old) if old else None, new=str(release))
-    return carry_out(pipeline, release, "promote", substeps, lambda: facts, records)
+    record = carry_out(pipeline, release, "promote", substeps, lambda: facts, records)
+    renew_statement(pipeline, release, records.plus(record))
+    return record
 
 
 def _has_moved(split: Split, release: Release, records: Records) -> bool:

@@ -5,14 +5,16 @@
 
 from typing import NamedTuple
 
-from mlship.domain import approvals, checks, gates
+from mlship.domain import approvals, checkpoint, checks, gates
 from mlship.domain.checks import Decision
-from mlship.domain.pullrequest import Reviews, number_of
+from mlship.domain.pullrequest import PullRequest, Reviews, number_of
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import MlshipError, NotFoundError, RefusedError
+from mlship.errors import IntegrityError, MlshipError, NotFoundError, RefusedError
 from mlship.steps.approve import take
+from mlship.steps.ledger import check_seen, trusted
 from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.verify_image import check_anchors
 
 
 class Answer(NamedTuple):
@@ -72,10 +74,15 @@ def ask(
 
     Raises:
         ConfigError, NotFoundError, UnavailableError: the reviews cannot be read, and are needed.
+        IntegrityError: the ledger lacks records that were there when an image was attested, or a
+            pull request was written.
     """
+    champion = records.history.champion
+    check_anchors(pipeline, [each for each in (release, champion) if each], records)
     found = _read(pipeline, release, records, number)
     left_out, confirmed = list(found.missing), set()
     for reviews in found.reviews:
+        _compare(pipeline, reviews.pull, records)
         taken = take(pipeline, release, reviews, records)
         records = taken.records
         confirmed |= {record.digest for record in taken.given}
@@ -92,13 +99,29 @@ def ask(
         pipeline.config.gates.promote,
         pipeline.clock(),
         pipeline.container_test(PRODUCTION),
+        pipeline.signatures.people,
     )
     return Answer(decision, records, tuple(left_out))
 
 
+def _compare(pipeline: Pipeline, pull: PullRequest, records: Records) -> None:
+    """Check that the ledger still has what it had when a release's pull request was written.
+
+    Everybody who may edit the pull request can write there: what is not trusted is told only.
+    """
+    for data in checkpoint.marked(pipeline.config.name, pull.body):
+        try:
+            found = trusted(pipeline, data)
+        except IntegrityError as error:
+            note = f"what pull request {pull.number} says of the ledger does not count"
+            pipeline.progress.note(f"{note}: {error.message}")
+            continue
+        check_seen(found, records, f"pull request {pull.number}")
+
+
 def _read(pipeline: Pipeline, release: Release, records: Records, number: int | None) -> _Found:
     """Return the reviews; none if they cannot be read and approvals by hand are enough."""
-    by_hand = approvals.approvers(release, approvals.counted(records))
+    by_hand = approvals.approvers(release, approvals.counted(records), pipeline.signatures.people)
     named = _named(release, records)
     if number is None and not named and not pipeline.forge.is_set_up:
         return _Found()

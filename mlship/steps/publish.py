@@ -59,7 +59,7 @@ def publish(
 
     If nothing could be posted as a comment, the report goes to the job's summary instead.
     """
-    report = collect(release, pipeline.read(records), pipeline.occupied)
+    report = collect(release, pipeline.read(records), pipeline.occupied, pipeline.signatures.people)
     job = publishing.job
     if job.pull is None and any(way != "summary" for way in ways):
         head = pipeline.source.commit()

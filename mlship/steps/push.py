@@ -10,7 +10,7 @@ from mlship.domain.image import Image, reference
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError
-from mlship.steps.attest import attach
+from mlship.steps.attest import attach, attach_router, attach_statement
 from mlship.steps.containerize import STEP as CONTAINERIZE
 from mlship.steps.containerize import recorded_base
 from mlship.steps.pipeline import Pipeline
@@ -37,9 +37,9 @@ def push(
 
     Returns:
         The evidence `push-to-registry`, with the reference by digest, the number of bytes sent and
-        what is attached to the image: SBOM, provenance, and the records of tests and approvals.
-        An image that is in the registry already is not pushed twice, nor is it recorded twice
-        unless there is more to attach than before.
+        what is attached to the image: SBOM and provenance. Then the release statement is attached,
+        which has the record, too. An image that is in the registry already is not pushed twice,
+        nor is it recorded twice unless there is more to attach than before.
 
     Raises:
         NotFoundError: the release has no image yet, or Docker built it on another machine.
@@ -60,6 +60,7 @@ def push(
         known = shapes.of(before, PushedImage)
         is_same = (known.reference, known.router) == (pushed.reference, router)
         if is_same and attached.items() <= known.attached.items():
+            attach_statement(pipeline, release, records)
             return before
     facts = PushedImage(
         reference=pushed.reference,
@@ -73,7 +74,10 @@ def push(
         attached=attached,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )
-    return pipeline.learn(release, STEP, "passed", facts, Saw(image=pushed.digest), after=records)
+    saw = Saw(image=pushed.digest)
+    record = pipeline.learn(release, STEP, "passed", facts, saw, after=records)
+    attach_statement(pipeline, release, records.plus(record))
+    return record
 
 
 def _pushed_router(pipeline: Pipeline, image: Image) -> str:
@@ -87,7 +91,10 @@ def _pushed_router(pipeline: Pipeline, image: Image) -> str:
         return ""
     pipeline.progress.note("pushing the image of the load balancer, for targets without a Gateway")
     images = pipeline.images()
-    return images.push(images.router(base=base)).reference
+    router = images.router(base=base)
+    pushed = images.push(router).reference
+    attach_router(pipeline, router, reference(pushed))
+    return pushed
 
 
 def proven(

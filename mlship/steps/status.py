@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from mlship.domain import home, undelivered
+from mlship.domain import approvals, home, undelivered
 from mlship.domain.clusters import Cluster, Clustered
 from mlship.domain.deployment import Deployment, Restarts, Route, Slot
 from mlship.domain.digests import Digest
@@ -82,6 +82,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         clusters: of each target that has several.
         unanswered: how many requests no release answered, by target, if some were sent.
         void: records that do not count, oldest first; `untrusted` ones likewise.
+        approved: who approves of the challenger, with a remark where nothing verifies the name.
         override: by which the challenger has more traffic than configured, if there is one.
     """
 
@@ -99,6 +100,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     void: tuple[Void, ...] = ()
     untrusted: tuple[Doubted, ...] = ()
     silent: dict[str, Silence] = {}
+    approved: tuple[str, ...] = ()
     override: Overridden | None = None
 
 
@@ -158,8 +160,16 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         void=tuple(Void.of(record) for record in records.void),
         untrusted=tuple(Doubted.of(each) for each in records.untrusted),
         silent=silent,
+        approved=_approved(pipeline, records),
         override=overridden(history.challenger, records) if history.challenger else None,
     )
+
+
+def _approved(pipeline: Pipeline, records: Records) -> tuple[str, ...]:
+    challenger = records.history.challenger
+    if challenger is None:
+        return ()
+    return approvals.approvers(challenger, records, pipeline.signatures.people).names
 
 
 def _answers(pipeline: Pipeline, name: str, endpoint: str, count: int) -> dict[str, int]:

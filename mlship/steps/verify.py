@@ -12,7 +12,7 @@ from mlship.domain import checks, digests, gates, private, workload
 from mlship.domain.bundle import Row
 from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
-from mlship.domain.evidence import Record, Saw
+from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Verified
 from mlship.domain.policy import Bound
 from mlship.domain.records import Records
@@ -22,8 +22,10 @@ from mlship.domain.suites import SuiteRun
 from mlship.domain.workload import Reply, Request, WorkloadResult
 from mlship.errors import ConflictError, ProjectError, RowError
 from mlship.steps import checkout, replay
+from mlship.steps.attest import renew_statement
 from mlship.steps.pipeline import STAGING, Pipeline
 
+STEP: Final[Step] = "verify-staging-workload"
 SETTINGS: Final = ("gates.staging", "tests", "workload")
 """The settings that decide here, which are those of the release's commit."""
 
@@ -94,9 +96,9 @@ def verify(
         workload=digests.of_value(requests),
         policy=pipeline.policy(STAGING),
     )
-    return pipeline.learn(
-        release, "verify-staging-workload", decision.verdict, facts, saw, after=known
-    )
+    record = pipeline.learn(release, STEP, decision.verdict, facts, saw, after=known)
+    renew_statement(pipeline, release, known.plus(record))
+    return record
 
 
 def _replayed(

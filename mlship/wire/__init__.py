@@ -18,6 +18,7 @@ from mlship.wire.backends import (
 )
 from mlship.wire.installed import installed
 from mlship.wire.load import draw_load, generator
+from mlship.wire.personal import personal_key
 
 __all__ = [
     "CONFIG",
@@ -39,6 +40,7 @@ __all__ = [
     "merge",
     "not_ignored",
     "parent",
+    "personal_key",
     "publishing",
     "read",
     "repository",

@@ -30,10 +30,11 @@ from mlship.config.layers import (
 from mlship.config.project import Config
 from mlship.domain import api_keys
 from mlship.domain.commit import named
+from mlship.domain.dsse import Signing
 from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.ports import Progress, Target
 from mlship.errors import ConfigError
-from mlship.steps.pipeline import Pipeline
+from mlship.steps.pipeline import Pipeline, Targets
 from mlship.wire import backends, observations, signing
 from mlship.wire.backends import Purpose
 
@@ -81,6 +82,7 @@ def assemble(
     environment: Mapping[str, str],
     purpose: Purpose = "change",
     overridden: Sequence[str] = (),
+    by: Signing | None = None,
 ) -> Pipeline:
     """Compose a project's pipeline. Nothing is opened, started or imported that is not used.
 
@@ -94,18 +96,13 @@ def assemble(
         environment: the environment variables.
         purpose: what the command does with the pipeline.
         overridden: the settings that do not come from mlship.yaml.
+        by: signs the command's records, instead of the key of the project or of this machine.
     """
     state, user = _state(root, purpose), actor(root, environment)
     home = config.home or repository.home(root)
-
-    def target(name: str, fence: Fence = KERNEL) -> Target:
-        if backends.target_config(config, name).kind == "local":
-            return backends.local_target(name, config, state, progress)
-        return backends.cluster_target(name, config, home, progress, environment, fence)
-
     shared = backends.shares_ledger(config, root)
     store = backends.store(config, home, state, environment, progress, purpose)
-    signatures = signing.signatures(config, environment, root, home, shared=shared)
+    signatures = signing.signatures(config, environment, root, home, by, shared=shared)
     ahead = backends.ahead(config, store)
     trainer = ChildTrainer(root, config, progress, ahead.prepare)
     return Pipeline(
@@ -125,7 +122,7 @@ def assemble(
         observations=observations.observations(config, home, state, environment),
         removals=observations.removals(config, home, state, environment),
         forge=GitHubForge(environment, config.name),
-        target=target,
+        target=_targets(config, home, state, progress, environment),
         images=lambda: backends.images(config, state, progress, environment),
         engine=lambda: backends.docker_engine(environment),
         before_training=trainer.start,
@@ -136,6 +133,17 @@ def assemble(
         overridden=tuple(overridden),
         api_key=environment.get(api_keys.KEY, ""),
     )
+
+
+def _targets(
+    config: Config, home: str, state: Path, progress: Progress, environment: Mapping[str, str]
+) -> Targets:
+    def target(name: str, fence: Fence = KERNEL) -> Target:
+        if backends.target_config(config, name).kind == "local":
+            return backends.local_target(name, config, state, progress)
+        return backends.cluster_target(name, config, home, progress, environment, fence)
+
+    return target
 
 
 def _state(root: Path, purpose: Purpose) -> Path:

@@ -1,18 +1,23 @@
 """Who signs the records of a command, and whose records it counts."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
+from mlship.adapters.checkout import repository
 from mlship.adapters.keys import VARIABLE, Keys, MachineSigning, UserMemory, Verifier
 from mlship.config import trust as settings
+from mlship.config.allowed_signers import NOBODY, AllowedSigners, load
 from mlship.config.project import Config
 from mlship.domain.checkpoint import FORGETFUL
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
-from mlship.domain.trust import OPEN, Signatures, Signer, Trust, key_id
+from mlship.domain.public_keys import key_id
+from mlship.domain.trust import OPEN, SCOPES, Signatures, Signer, Trust
 from mlship.errors import NotFoundError
 
 THIS_MACHINE: Final = "this machine"
@@ -42,24 +47,64 @@ def _signing(config: Config, environment: Mapping[str, str], *, shared: bool) ->
     return keys.own() or (None if shared else MachineSigning(keys))
 
 
-def trust(config: Config, environment: Mapping[str, str], *, shared: bool) -> Trust:
+def trust(
+    config: Config,
+    environment: Mapping[str, str],
+    people: AllowedSigners = NOBODY,
+    *,
+    shared: bool,
+) -> Trust:
     """Return whose records count: a ledger of this machine's own trusts this machine, too.
+
+    A key that mlship.yaml names is what it says there, also if people have it.
 
     Raises:
         ConfigError: a key of this machine cannot be read.
     """
     named = settings.signers(config.trust)
-    unsigned = config.trust.unsigned
-    if shared:
-        return Trust(signers=named, unsigned=not named if unsigned is None else unsigned)
-    here = tuple(
-        Signer(name=THIS_MACHINE, key=key) for key in Keys(config.name, environment).public()
+    own = () if shared else Keys(config.name, environment).public()
+    # On its own ledger, this machine may say everything, whatever its key may elsewhere.
+    named = tuple(
+        structs.replace(each, may=frozenset(SCOPES), until=None) if each.key in own else each
+        for each in named
     )
-    return Trust(signers=(*named, *here), unsigned=bool(unsigned))
+    known = {each.key for each in named}
+    here = (Signer(name=THIS_MACHINE, key=key) for key in own if key not in known)
+    signers: dict[str, Signer] = {}
+    remarks = list(people.left_out)
+    for each in (*named, *here, *people.signers):
+        first = signers.setdefault(each.key, each)
+        if first is not each:
+            remarks.append(f"signer {each.name} is not used: its key is that of {first.name}")
+    unsigned, names = config.trust.unsigned, config.trust.names
+    if unsigned is None:
+        unsigned = shared and not named
+    return Trust(
+        signers=tuple(signers.values()),
+        unsigned=unsigned,
+        names=unsigned or not shared if names is None else names,
+        remarks=tuple(remarks),
+    )
+
+
+def allowed_signers(config: Config, root: Path) -> AllowedSigners:
+    """Return the people of the file that `trust.allowed_signers` names.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    path = config.trust.allowed_signers
+    return NOBODY if path is None else load(path, root, repository.top_of(root))
 
 
 def signatures(
-    config: Config, environment: Mapping[str, str], root: Path, home: str, *, shared: bool
+    config: Config,
+    environment: Mapping[str, str],
+    root: Path,
+    home: str,
+    by: Signing | None = None,
+    *,
+    shared: bool,
 ) -> Signatures:
     """Return who signs the records of a command, and whose records it counts.
 
@@ -68,19 +113,21 @@ def signatures(
         environment: the environment variables.
         root: the project's folder.
         home: of the project.
+        by: signs instead of what signs here otherwise.
         shared: whether other machines write to the ledger, too.
 
     Raises:
         ConfigError: the key cannot be read.
     """
+    people = cache(lambda: allowed_signers(config, root))
     where = (config.ledger.uri, config.store.uri, None if shared else str(root.resolve()))
     ledger = (config.name, home, config.ledger.kind, *where)
     # One in a registry remembers by itself, and its lists may be late. One of which unsigned
     # records count is another job's data, and each run has another one.
     forgets = config.ledger.kind == "registry" or config.trust.unsigned
     return Signatures(
-        signing=_signing(config, environment, shared=shared),
-        trust=lambda: trust(config, environment, shared=shared),
+        signing=by or _signing(config, environment, shared=shared),
+        trust=lambda: trust(config, environment, people(), shared=shared),
         verify=Verifier(environment),
         memory=FORGETFUL if forgets else UserMemory(environment, ledger),
     )

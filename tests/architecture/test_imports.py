@@ -23,6 +23,8 @@ REGISTRY = "mlship.adapters.images.registry"
 ARTIFACTS = {"mlship.adapters.artifacts"}
 EXCEPTIONS = {
     "mlship.adapters.artifacts": {REGISTRY},
+    # For Google's token.
+    "mlship.adapters.keys": {"mlship.adapters.targets.gke"},
     "mlship.adapters.ledgers": ARTIFACTS,
     "mlship.adapters.stores": ARTIFACTS,
     "mlship.adapters.targets.gke": {"mlship.adapters.targets.kubernetes"},
@@ -49,7 +51,9 @@ ARROWS: dict[str, set[str]] = {
     "mlship.adapters.checkout": SHARED | {"mlship.adapters.checkout"},
     "mlship.adapters.forges": SHARED | DOORS | {"mlship.adapters.forges"},
     "mlship.adapters.images": SHARED | DOORS | {"mlship.adapters.images"},
-    "mlship.adapters.keys": SHARED | {"mlship.adapters.keys"},
+    "mlship.adapters.keys": SHARED
+    | DOORS
+    | {"mlship.adapters.keys", "mlship.adapters.targets.gke"},
     "mlship.adapters.ledgers": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.ledgers"},
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
     "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},

@@ -8,6 +8,7 @@ import msgspec
 
 from mlship.domain import bundle
 from mlship.domain.digests import Digest, of_bytes
+from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Evidence, Record, Saw, Step, decode, encode, heads, in_order
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias, Run, Version
@@ -15,14 +16,19 @@ from mlship.errors import NotFoundError
 
 
 class FakeLedger:
-    """Keeps the bytes of each record. `stored` is public, so that a test can tamper with it."""
+    """Keeps the bytes of each record. `stored` is public, so that a test can tamper with it.
+
+    Attributes:
+        by: signs records, if it is set.
+    """
 
     def __init__(self) -> None:
         self.stored: dict[Digest, bytes] = {}
+        self.by: Signing | None = None
 
     def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
         parents = heads(self.records()) if after is None else tuple(after)
-        data = encode(msgspec.structs.replace(evidence, parents=parents))
+        data = encode(msgspec.structs.replace(evidence, parents=parents), self.by)
         record = decode(data)
         self.stored[record.digest] = data
         return record

@@ -27,6 +27,7 @@ from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.cli import main as cli
 from mlship.cli.progress import Lines
 from mlship.config.project import Config
+from mlship.domain.dsse import Signing
 from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.ports import Ledger, Progress, Store, Target
 from mlship.domain.removal import Removals
@@ -293,8 +294,9 @@ def main() -> None:
         environment: Mapping[str, str],
         purpose: wire.Purpose = "change",
         overridden: Sequence[str] = (),
+        by: Signing | None = None,
     ) -> Pipeline:
-        pipeline = compose(config, root, progress, environment, purpose, overridden)
+        pipeline = compose(config, root, progress, environment, purpose, overridden, by)
         if plan == "late":
             return dataclasses.replace(pipeline, locks=_LateLocks(pipeline.locks))
         if plan == "wait":

@@ -159,7 +159,8 @@ def test_a_shared_ledger_whose_signers_are_named_takes_nothing_from_a_machine_wi
     own = PROJECT.replace("ledger: {kind: directory}", f"ledger: {{uri: {shared}}}")
     key = Keys("iris", {"HOME": str(desk.folder)}).new()
     signers = f"{{ci: {{key: '{key.public}'}}}}"
-    (desk.folder / "mlship.yaml").write_text(f"{own}trust: {{signers: {signers}}}\n")
+    named = f"{own}trust: {{names: true, signers: {signers}}}\n"
+    (desk.folder / "mlship.yaml").write_text(named)
     DirectoryLedger(shared, key).append(record(CHALLENGER, "train").evidence)
     done = desk.mlship("approve", str(CHALLENGER), "--by", "grace@example.org")
     assert done.returncode == 2

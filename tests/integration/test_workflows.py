@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.harness import workflows
-from tests.harness.services import require
+from tests.harness.services import installed, require
 
 ROOT = Path(__file__).parents[2]
 ZIZMOR = Path(sys.executable).with_name("zizmor")
@@ -29,15 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def actionlint() -> str | None:
-    """Return the program: on PATH, or where `go install` puts it."""
-    places = [os.environ.get("PATH", ""), os.environ.get("GOBIN", "")]
-    places.append(str(Path(os.environ.get("GOPATH", Path.home() / "go")) / "bin"))
-    return shutil.which("actionlint", path=os.pathsep.join(filter(None, places)))
-
-
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    program = actionlint()
+    program = installed("actionlint")
     hint = "go install github.com/rhysd/actionlint/cmd/actionlint@latest"
     require("actionlint", program is not None, hint)
     assert program

@@ -13,14 +13,15 @@ from mlship.cli import output
 from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests, shapes
+from mlship.domain.attestation import SBOM
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import PREDICATE_TYPE as EVIDENCE
-from mlship.domain.evidence import Record, encode
+from mlship.domain.evidence import Record
 from mlship.domain.facts import PushedImage
 from mlship.domain.image import Reference
 from mlship.domain.provenance import PREDICATE_TYPE as SLSA
-from mlship.domain.referrers import CYCLONEDX, DSSE, PREDICATE, Document
+from mlship.domain.referrers import CYCLONEDX, PREDICATE, Document
 from mlship.domain.release import Release
+from mlship.domain.release_statement import KIND, ReleaseStatement, read
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from mlship.steps.approve import approve
 from mlship.steps.containerize import containerize, hand_over
@@ -254,53 +255,49 @@ def test_a_push_attaches_sbom_and_provenance_of_the_image(made: tuple[World, Rel
     there, release = made
     facts, digest = shipped(there, release)
     attached = documents(there, digest)
-    assert set(attached) == {CYCLONEDX, SLSA}
+    assert set(attached) == {CYCLONEDX, SBOM, SLSA, KIND}
     bill, statement = json.loads(attached[CYCLONEDX]), json.loads(attached[SLSA])
     hexadecimal = digest.removeprefix("sha256:")
     assert bill["metadata"]["component"]["hashes"][0]["content"] == hexadecimal
     assert statement["subject"][0]["digest"]["sha256"] == hexadecimal
-    assert set(facts.attached) == {"sbom", "provenance"}
-    assert set(facts.attached.values()) == set(there.images.documents[digest])
+    assert json.loads(attached[SBOM])["predicate"] == bill
+    assert set(facts.attached) == {"cyclonedx", "sbom", "provenance"}
+    assert set(facts.attached.values()) < set(there.images.documents[digest])
 
 
-def test_records_of_tests_and_approvals_are_attached_as_the_ledger_has_them(
+def statements(there: World, digest: Digest) -> list[ReleaseStatement]:
+    """Return the release statements at an image, in the order in which they were attached."""
+    found = there.images.documents[digest].values()
+    kept = [json.loads(each.data) for each in found if each.annotations.get(PREDICATE) == KIND]
+    return [read(each["predicate"])[0] for each in kept]
+
+
+def test_a_release_statement_has_the_records_as_the_ledger_has_them(
     made: tuple[World, Release],
 ) -> None:
     there, release = made
     tested = check(there.pipeline, release)
-    facts, digest = shipped(there, release)
-    assert documents(there, digest)[EVIDENCE] == there.ledger.stored[tested.digest]
-    assert f"test {digests.short(tested.digest)}" in facts.attached
-    approved = approve(there.pipeline, release, by="ada")
-    later = shapes.of(push(there.pipeline, release), PushedImage)
-    assert later.attached.keys() - facts.attached.keys() == {
-        f"approve {digests.short(approved.digest)}"
-    }
-    records = len(there.ledger.records())
+    _, digest = shipped(there, release)
+    (first,) = statements(there, digest)
+    assert [each.step for each in first.records] == [
+        *("train", "test", "containerize", "push-to-registry"),
+    ]
+    assert first.records[1].record == there.ledger.stored[tested.digest]
+    assert first.ledger.heads == (there.ledger.records()[-1].digest,)
+    approve(there.pipeline, release, by="ada")
     push(there.pipeline, release)
-    assert len(there.ledger.records()) == records
+    second = statements(there, digest)[-1]
+    assert [each.step for each in second.records][-1] == "approve"
+    assert second.ledger.records == first.ledger.records + 1
 
 
-class Ada:
-    """A signer whose signature nobody verifies here."""
-
-    key = digests.of_bytes(b"ada")
-
-    def sign(self, message: bytes) -> bytes:
-        return digests.of_bytes(message).encode()
-
-
-def test_a_signed_record_is_attached_with_its_signature(made: tuple[World, Release]) -> None:
+def test_the_same_statement_is_attached_once(made: tuple[World, Release]) -> None:
     there, release = made
-    bare = check(there.pipeline, release)
-    data = encode(bare.evidence, Ada())
-    there.ledger.stored[digests.of_bytes(data)] = data
-    del there.ledger.stored[bare.digest]
-    facts, digest = shipped(there, release)
-    attached = there.images.documents[digest].values()
-    (record,) = [each for each in attached if each.annotations.get(PREDICATE) == EVIDENCE]
-    assert (record.data, record.media_type) == (data, DSSE)
-    assert facts.attached
+    _, digest = shipped(there, release)
+    documents, records = len(there.images.documents[digest]), len(there.ledger.records())
+    push(there.pipeline, release)
+    assert len(there.images.documents[digest]) == documents
+    assert len(there.ledger.records()) == records
 
 
 def test_a_registry_that_refuses_documents_gets_the_image_and_the_next_push_attaches_them(
@@ -313,10 +310,8 @@ def test_a_registry_that_refuses_documents_gets_the_image_and_the_next_push_atta
     assert digest in there.images.registry
     assert any("answered 405" in note for note in there.progress.notes)
     there.images.refuses = None
-    assert set(shapes.of(push(there.pipeline, release), PushedImage).attached) == {
-        "sbom",
-        "provenance",
-    }
+    attached = shapes.of(push(there.pipeline, release), PushedImage).attached
+    assert set(attached) == {"cyclonedx", "sbom", "provenance"}
 
 
 def with_attach(there: World, attach: Literal["try", "require", "off"]) -> Pipeline:
@@ -336,7 +331,7 @@ def test_required_documents_fail_the_push_and_it_can_be_run_again(
         push(pipeline, release)
     there.images.refuses = None
     facts = shapes.of(push(pipeline, release), PushedImage)
-    assert set(documents(there, facts.digest)) == {CYCLONEDX, SLSA}
+    assert set(documents(there, facts.digest)) == {CYCLONEDX, SBOM, SLSA, KIND}
 
 
 def test_a_damaged_layer_is_no_refusal(made: tuple[World, Release]) -> None:
@@ -382,4 +377,5 @@ def test_a_push_that_is_killed_between_two_documents_is_completed(
         with pytest.raises(KeyboardInterrupt):
             push(there.pipeline, release)
     facts = shapes.of(push(there.pipeline, release), PushedImage)
-    assert set(there.images.documents[facts.digest]) == set(facts.attached.values())
+    assert set(documents(there, facts.digest)) == {CYCLONEDX, SBOM, SLSA, KIND}
+    assert set(facts.attached.values()) < set(there.images.documents[facts.digest])

@@ -1,24 +1,36 @@
 """A promotion reads the reviews again: what a record says of them does not count by itself."""
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from mlship.adapters.keys import PrivateKey
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Saw, Step
 from mlship.domain.facts import Approved
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.pullrequest import Review, number_of
 from mlship.domain.release import Release
-from mlship.errors import ConfigError, MlshipError, NotFoundError, RefusedError, UnavailableError
+from mlship.domain.trust import Signatures, Signer, Trust
+from mlship.errors import (
+    ConfigError,
+    IntegrityError,
+    MlshipError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from mlship.steps.approve import approve, approve_from_pull_request
 from mlship.steps.deploy import deploy_production
+from mlship.steps.open_release_pr import open_release_pr
 from mlship.steps.promote import promote
 from mlship.steps.traffic import traffic
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
 from tests.harness.samples import better, nothing
+from tests.harness.signing import key, verified
 
 PULL = "https://github.com/ada/iris/pull/1"
 GOOD = Review(
@@ -164,7 +176,7 @@ def test_reviews_that_cannot_be_read_do_not_count(
     assert is_champion(here, release)
     assert any("approvals by hand are enough" in note for note in here.progress.notes)
     (gate,) = recorded(here, "promote/gate")
-    assert "(lin@example.org)" in str(gate["checks"])
+    assert "author: lin@example.org (by name, not verified)" in str(gate["checks"])
 
 
 def test_where_no_forge_is_set_up_none_is_asked(here: World) -> None:
@@ -225,3 +237,42 @@ def test_more_traffic_reads_the_reviews_as_a_promotion_does(here: World) -> None
 def test_the_number_of_a_pull_request_is_the_end_of_its_page() -> None:
     assert number_of(PULL) == 1
     assert [number_of(url) for url in ("", f"{PULL}/files", "https://x/pull/0")] == [None] * 3
+
+
+CI, EVE = key(), key()
+
+
+def _trusting(here: World, trusted: PrivateKey) -> None:
+    """Trust one signer beside unsigned records, and be this signer."""
+    trust = Trust(signers=(Signer(name="ci", key=trusted.public),))
+    by = Signatures(signing=trusted, trust=lambda: trust, verify=verified)
+    here.pipeline = dataclasses.replace(here.pipeline, signatures=by)
+
+
+def _proposed(here: World) -> Release:
+    """Let the pull request say, signed, what the ledger has."""
+    release = here.pipeline.release("challenger")
+    open_release_pr(here.pipeline, release, "develop", "main")
+    here.forge.latest[1] = [GOOD]
+    return release
+
+
+def test_what_was_removed_since_the_pull_request_was_written_is_found(here: World) -> None:
+    _trusting(here, CI)
+    release = here.pipeline.release("challenger")
+    worse = here.pipeline.learn(release, "evaluate", "failed", better(301))
+    opened = _proposed(here)
+    for record in here.pipeline.read():
+        if record.evidence.step == "open-release-pr" or record == worse:
+            del here.ledger.stored[record.digest]
+    with pytest.raises(IntegrityError, match="pull request 1 has seen"):
+        promote(here.pipeline, opened)
+
+
+def test_what_a_stranger_writes_into_a_pull_request_stops_no_promotion(here: World) -> None:
+    _trusting(here, EVE)
+    release = _proposed(here)
+    _trusting(here, CI)
+    promote(here.pipeline, release)
+    told = "what pull request 1 says of the ledger does not count"
+    assert any(note.startswith(told) for note in here.progress.notes)

@@ -434,7 +434,7 @@ def test_what_was_approved_elsewhere_is_not_withdrawn(here: World) -> None:
     here.forge.latest[1] = [msgspec.structs.replace(GOOD, decision="dismissed")]
     taken = approve_from_pull_request(here.pipeline, made, 1)
     assert [record.evidence.facts["by"] for record in taken.withdrawn] == ["grace"]
-    assert (taken.people, taken.count) == (("Grace", "lin"), 2)
+    assert (taken.people, taken.count) == (("Grace (by name, not verified)", "lin"), 2)
 
 
 def test_approvals_of_another_commit_are_none_even_by_many(here: World) -> None:

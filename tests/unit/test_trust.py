@@ -9,15 +9,16 @@ import msgspec
 import pytest
 
 from mlship.adapters.keys import Keys, MachineSigning, Verifier
-from mlship.adapters.keys.ed25519 import PrivateKey, generate, verify
+from mlship.adapters.keys.ed25519 import PrivateKey, generate
 from mlship.domain import dsse, evidence, trust
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Step
+from mlship.domain.public_keys import key_id
 from mlship.domain.records import Records
-from mlship.domain.trust import Scope, Sealed, Signer, Trust, key_id
+from mlship.domain.trust import Scope, Sealed, Signer, Trust
 from mlship.errors import ConfigError, ConflictError, IntegrityError
 from tests.harness.samples import NOON, release
-from tests.harness.signing import key
+from tests.harness.signing import key, verified
 
 CI, OPS, ADA, EVE = key(), key(), key(), key()
 SIGNERS = (
@@ -46,14 +47,6 @@ def said(
         parents=tuple(record.digest for record in after),
     )
     return evidence.decode(evidence.encode(made, by))
-
-
-def verified(signed: Sequence[Sealed]) -> set[Digest]:
-    return {
-        digest
-        for public, digest, envelope in signed
-        if verify(public, envelope.message, envelope.signatures[0].sig)
-    }
 
 
 def sealed(public: str, record: Record) -> Sealed:

@@ -1,10 +1,13 @@
-"""Ed25519 keys (RFC 8032), by the package cryptography, which is imported when one is used."""
+"""Ed25519 keys (RFC 8032), and ECDSA keys of other tools, by the package cryptography.
+
+The package is imported when a key is used.
+"""
 
 import base64
 from typing import TYPE_CHECKING, Final
 
 from mlship.domain.digests import Digest
-from mlship.domain.trust import key_id
+from mlship.domain.public_keys import der, key_id
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,19 +21,19 @@ class PrivateKey:
     """The port Signing with a private key in memory.
 
     Args:
-        pem: the private key as PKCS #8 in PEM, without a password.
+        pem: the private key as PKCS #8 in PEM, without a password; or the key itself.
         where: it is from, for errors.
 
     Attributes:
-        public: the public key, as `mlship.domain.trust.KEY`.
+        public: the public key, as `mlship.domain.public_keys.KEY`.
         key: its id.
 
     Raises:
         ConfigError: it is another kind of key, or none.
     """
 
-    def __init__(self, pem: bytes, where: str) -> None:
-        self._private = _loaded(pem, where)
+    def __init__(self, pem: "bytes | Ed25519PrivateKey", where: str) -> None:
+        self._private = _loaded(pem, where) if isinstance(pem, bytes) else pem
         self.public = f"ed25519:{_encoded(self._private.public_key().public_bytes_raw())}"
         self.key: Digest = key_id(self.public)
 
@@ -51,24 +54,57 @@ def generate() -> bytes:
     )
 
 
+def of_pem(pem: bytes, where: str) -> str:
+    """Return a public key in PEM as `mlship.domain.public_keys.KEY`.
+
+    Raises:
+        ConfigError: it is another kind of key, or none.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        public = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{where} has no public key in PEM", hint="use another key") from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise ConfigError(f"the key in {where} is not an Ed25519 key", hint="use another key")
+    return f"ed25519:{_encoded(public.public_bytes_raw())}"
+
+
 def verify(public: str, message: bytes, signature: bytes) -> bool:
-    """Return whether a public key, as `mlship.domain.trust.KEY`, made the signature of a message.
+    """Return whether a public key made the signature of a message.
+
+    Records are signed with Ed25519 keys, of which each message has one signature. Other tools sign
+    with ECDSA keys, too, of the curve P-256, a digest by SHA-256, and signatures in DER form.
+
+    Args:
+        public: the key, see `mlship.domain.public_keys`.
+        message: the message.
+        signature: of it.
 
     Raises:
         ConfigError: it is no public key.
     """
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-    if len(signature) != _SIGNATURE:
-        return False
-    key_id(public)
-    raw = base64.b64decode(public.removeprefix("ed25519:"))
     try:
-        Ed25519PublicKey.from_public_bytes(raw).verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True
+        loaded = load_der_public_key(der(public))
+        if isinstance(loaded, ed25519.Ed25519PublicKey):
+            if len(signature) != _SIGNATURE:
+                return False
+            loaded.verify(signature, message)
+            return True
+        if isinstance(loaded, ec.EllipticCurvePublicKey):
+            loaded.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            return True
+    except (InvalidSignature, ValueError):  # a point that is not on the curve
+        pass
+    return False
 
 
 def _loaded(pem: bytes, where: str) -> "Ed25519PrivateKey":

@@ -12,17 +12,22 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mlship import files
 from mlship.adapters.keys.ed25519 import PrivateKey, generate
 from mlship.domain.digests import Digest
-from mlship.domain.trust import key_id
+from mlship.domain.public_keys import key_id
 from mlship.errors import ConfigError, ConflictError, UnavailableError
 
-VARIABLE: Final = "MLSHIP_SIGNING_KEY"
-"""The environment variable with a private key in PEM. It is a secret."""
+if TYPE_CHECKING:
+    from mlship.adapters.keys.kms import KmsKey
 
+VARIABLE: Final = "MLSHIP_SIGNING_KEY"
+"""The environment variable with a private key in PEM, which is a secret; or with the name of a key
+in Cloud KMS, see `mlship.adapters.keys.kms`."""
+
+_KMS: Final = "gcpkms:"
 _MOST: Final = 10_000
 """Bytes of a file with a key; an Ed25519 key has 119."""
 
@@ -54,15 +59,22 @@ class Keys:
         self.machine = self.folder / "machine.pem"
         self.where = VARIABLE if self._variable else str(self.project)
 
-    def own(self) -> PrivateKey | None:
+    def own(self) -> "PrivateKey | KmsKey | None":
         """Return the key that somebody gave to the project here; `None` without one.
 
         Raises:
             ConfigError: it cannot be read, or others may read it.
         """
-        if self._variable:
-            return PrivateKey(self._variable.encode(), VARIABLE)
-        return _read(self.project)
+        return self._named or _read(self.project)
+
+    @cached_property
+    def _named(self) -> "PrivateKey | KmsKey | None":
+        """The key of the variable."""
+        if self._variable.startswith(_KMS):
+            from mlship.adapters.keys import kms
+
+            return kms.named(self._variable.strip())
+        return PrivateKey(self._variable.encode(), VARIABLE) if self._variable else None
 
     def of_machine(self) -> PrivateKey | None:
         """Return this machine's key; `None` if it was never needed.
@@ -78,8 +90,8 @@ class Keys:
         Raises:
             ConfigError: a key cannot be read.
         """
-        own = PrivateKey(self._variable.encode(), VARIABLE).public if self._variable else ""
-        named = (own or _public(self.project), _public(self.machine))
+        own = self._named
+        named = ((own.public if own else "") or _public(self.project), _public(self.machine))
         return tuple(key for key in named if key)
 
     def new(self) -> PrivateKey:
