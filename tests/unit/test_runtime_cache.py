@@ -25,6 +25,10 @@ class Fake:
         self.cancelled: list[Job] = []
         self.is_busy = False
 
+    def admit(self, size: int) -> None:
+        if self.is_busy:
+            raise RefusedRequest(f"no room for {size} bytes", status=429, hint="")
+
     def submit(self, job: Job) -> None:
         if self.is_busy:
             raise RefusedRequest("the model is busy", status=429, hint="")
@@ -157,3 +161,11 @@ def test_what_the_model_says_of_itself_is_passed_on() -> None:
     assert world.model.cancelled == [world.job]
     assert not world.cached.health().is_ready
     assert world.cached.digest == world.model.digest
+
+
+def test_the_memory_for_requests_is_the_computers() -> None:
+    world = World()
+    world.cached.admit(7)
+    world.model.is_busy = True
+    with pytest.raises(RefusedRequest, match="no room for 7 bytes"):
+        world.cached.admit(7)
