@@ -7,11 +7,10 @@ The controls of benchmarks/durability.py and benchmarks/pods.py start it instead
 import os
 import sys
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from mlship.domain.prediction import Prediction
+from mlship.domain.predicted import Batch
 from mlship.runtime import postgres, record
 from mlship.runtime.__main__ import main
 
@@ -22,7 +21,7 @@ def delay(recorder: type[record.Recorder] | type[postgres.PostgresRecorder]) -> 
     """Make a recorder report predictions as stored, and store them later."""
     append = recorder.append
 
-    def append_late(self: Any, predictions: Sequence[Prediction]) -> "Future[None]":
+    def append_late(self: Any, predictions: Batch) -> "Future[None]":
         timer = threading.Timer(DELAY, append, (self, predictions))
         timer.daemon = True
         timer.start()

@@ -11,8 +11,10 @@ _VALUES: Final = (
     "domain/__init__.py",
     "domain/api_keys.py",
     "domain/bundle.py",
+    "domain/columns.py",
     "domain/digests.py",
     "domain/lines.py",
+    "domain/predicted.py",
     "domain/prediction.py",
     "domain/private.py",
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 from mlship.domain.bundle import Row, Value
+from mlship.domain.columns import Columns
 from mlship.errors import ConfigError
 
 Rule: TypeAlias = Literal["never", "hash"]
@@ -39,6 +40,18 @@ def logged(row: Row, rules: Mapping[str, Rule], key: str) -> Row:
         for column, value in row.items()
         if rules.get(column) != "never"
     }
+
+
+def logged_columns(columns: Columns, rules: Mapping[str, Rule], key: str) -> Columns:
+    """Return columns as they are logged, like `logged` for each row."""
+    kept = {
+        name: values
+        if name not in rules
+        else [None if value is None else hashed(key, name, value) for value in values]
+        for name, values in zip(columns.names, columns.values, strict=True)
+        if rules.get(name) != "never"
+    }
+    return Columns(tuple(kept), tuple(kept.values()), len(columns))
 
 
 def hashed(key: str, column: str, value: Value) -> str:

@@ -44,6 +44,14 @@ class Cached:
         """The bundle's digest."""
         return self._computer.digest
 
+    def admit(self, size: int) -> None:
+        """Refuse a request of so many bytes if there is no room for it.
+
+        Raises:
+            RefusedRequest: there is none.
+        """
+        self._computer.admit(size)
+
     def submit(self, job: Job) -> None:
         """Answer a job at once, or compute it and keep its outputs.
 
@@ -56,7 +64,8 @@ class Cached:
                 self._outputs[key] = self._outputs.pop(key)
             self._found(len(keys))
             job.queued = job.sent = monotonic()
-            job.finish(Computed(self._names, [self._outputs[key] for key in keys]))
+            rows = [self._outputs[key] for key in keys]
+            job.finish(Computed(self._names, list(map(list, zip(*rows, strict=True)))))
             return
         job.hear(lambda answer: self._keep(keys, answer))
         self._computer.submit(job)
@@ -76,7 +85,7 @@ class Cached:
             # A hook may name the outputs of one row otherwise than those of another.
             self._outputs.clear()
             self._names = answer.names
-        for key, outputs in zip(keys, answer.rows, strict=True):
+        for key, outputs in zip(keys, answer.outputs(), strict=True):
             if len(key) <= KEY_BYTES:
                 self._outputs.pop(key, None)
                 self._outputs[key] = outputs

@@ -6,9 +6,9 @@ However many requests a turn has, the log's thread is woken once, and wakes the 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from mlship.domain.prediction import Prediction
+from mlship.domain.predicted import Batch, Together
 from mlship.errors import UnavailableError
 from mlship.runtime.record import Record, Writing
 
@@ -20,7 +20,7 @@ class Turn:
     """What was appended in one turn of the loop; all of it is written, or nothing."""
 
     def __init__(self, since: float) -> None:
-        self.predictions: list[Prediction] = []
+        self.predictions: list[Batch] = []
         self.since = since
         self.is_done = False
         self._error: BaseException | None = None
@@ -54,13 +54,13 @@ class Commits:
         self._turn: Turn | None = None
         self._turns: deque[Turn] = deque()
 
-    def append(self, predictions: Sequence[Prediction]) -> Turn:
+    def append(self, predictions: Batch) -> Turn:
         """Log predictions at the end of this turn of the loop."""
         turn = self._turn
         if turn is None:
             turn = self._turn = Turn(self._loop.time())
             self._loop.call_soon(self._flush, turn)
-        turn.predictions += predictions
+        turn.predictions.append(predictions)
         return turn
 
     def check(self, now: float) -> None:
@@ -74,7 +74,7 @@ class Commits:
     def _flush(self, turn: Turn) -> None:
         self._turn = None
         try:
-            written = self._record.append(turn.predictions)
+            written = self._record.append(Together(turn.predictions))
         except Exception as error:  # noqa: BLE001 (waiting requests must get any error)
             turn.end(error)
             return

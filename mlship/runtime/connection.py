@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         self._room: Room | None = None
         self._room_since = 0.0
+        self._unread: list[Exchange] = []
 
     @property
     def is_receiving(self) -> bool:
@@ -81,6 +82,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
         """Drop what the client has not been answered."""
         self._transport = None
+        self._release()
         self._reader.stop()
         self._drop_requests()
         self._abandon()
@@ -99,6 +101,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on with the requests that wait."""
         self._is_unread = False
+        self._release()
         self._update_reading()
         self._next()
 
@@ -133,7 +136,8 @@ class Connection(asyncio.Protocol):
     def refuse(self, status: int, message: str, hint: str) -> None:
         """Answer what was asked before, then this error, and read no further request."""
         self._server.refused(self._reader.url, status)
-        self._refusal = http.of_fault(Fault(message=message, hint=hint), status)
+        again = {"retry_after": "1"} if status == 503 else {}
+        self._refusal = http.of_fault(Fault(message=message, hint=hint), status, **again)
         self._is_refusing_head = self._reader.is_head()
         self._reader.stop()
         self._drop_body()
@@ -161,10 +165,13 @@ class Connection(asyncio.Protocol):
         if transport is None or not self._is_busy:
             return
         self._is_busy = False
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
         self._server.end()
         is_last = self._is_last or response.headers.get("connection") == "close"
         self._write(transport, response, is_last=is_last, is_head=self._is_head)
+        if exchange is not None and transport.get_write_buffer_size() > WRITE_BYTES:
+            exchange.hold()
+            self._unread.append(exchange)
         if is_last:
             self._close()
         elif self._waiting or self._refusal is not None or self._reader.wants_continue:
@@ -198,11 +205,19 @@ class Connection(asyncio.Protocol):
 
     # The rest.
 
+    def _release(self) -> None:
+        """Give back the memory of responses that have been read."""
+        unread, self._unread = self._unread, []
+        for exchange in unread:
+            exchange.end()
+
     def _check_writing(self, now: float) -> None:
         """Close the connection if the client reads too slowly what was written."""
         if self._transport is None:
             return
         unsent = self._transport.get_write_buffer_size()
+        if self._unread and unsent <= WRITE_BYTES:
+            self._release()
         if not unsent or unsent > self._unsent or self._unsent - unsent >= WRITE_BYTES:
             self._unsent = unsent
             self._read_since = now
@@ -300,8 +315,12 @@ class Connection(asyncio.Protocol):
     def _write(
         self, transport: asyncio.Transport, response: Response, *, is_last: bool, is_head: bool
     ) -> None:
-        date = self._server.date
-        transport.write(messages.of_response(response, date, is_last=is_last, is_head=is_head))
+        head = messages.head_of(response, self._server.date, is_last=is_last)
+        body = b"" if is_head else response.body
+        if len(body) > WRITE_BYTES:
+            transport.writelines((head, body))  # without a copy of both together
+        else:
+            transport.write(head + body)
 
     def _close(self) -> None:
         """Send the end of what is written, and drop what still arrives until the client closes."""

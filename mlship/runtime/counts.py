@@ -5,7 +5,7 @@ and checking a row.
 """
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
@@ -14,7 +14,8 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from mlship.domain.bundle import ANOMALY, CLUSTER, Bundle, Row, Value
+from mlship.domain.bundle import ANOMALY, CLUSTER, Bundle, Value
+from mlship.domain.columns import Columns
 
 SECONDS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -114,13 +115,15 @@ class Predictions(Collector):
         self._rows = {False: 0, True: 0}
         self._counts: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
 
-    def add(self, outputs: Sequence[Row], *, shadow: bool) -> None:
+    def add(self, outputs: Columns, *, shadow: bool) -> None:
         """Count the rows of one request."""
         self._rows[shadow] += len(outputs)
         counts = self._counts
+        columns = dict(zip(outputs.names, outputs.values, strict=True))
         for name, names in self._names.items():
-            for row in outputs:
-                counts[name, names.get(row.get(name), OTHER), shadow] += 1
+            values = columns.get(name, (None,) * len(outputs))
+            for value, number in Counter(values).items():
+                counts[name, names.get(value, OTHER), shadow] += number
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics for the registry."""

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
-from mlship.domain.bundle import Row
+import msgspec
+
+from mlship.domain.columns import Columns
 from mlship.runtime import http
 from mlship.runtime.dialects import Call
 from mlship.runtime.http import Request, Response
 from mlship.runtime.jobs import Computer, Job, Table
+from mlship.runtime.memory import SMALL_BODY
 
 Reply = Callable[[Response], None]
 
@@ -17,7 +20,7 @@ class Exchange:
     """A request whose rows are being computed, or whose predictions are being logged.
 
     Args:
-        request: as received.
+        request: as received; a large body is not kept.
         request_id: names its predictions.
         call: what it asks for.
         at: the route, for metrics, and the monotonic time when it arrived.
@@ -31,6 +34,7 @@ class Exchange:
 
     __slots__ = (
         "_computer",
+        "_is_held",
         "_job",
         "call",
         "is_shadow",
@@ -47,6 +51,8 @@ class Exchange:
     def __init__(
         self, request: Request, request_id: str, call: Call, at: tuple[str, float], reply: Reply
     ) -> None:
+        if len(request.body) > SMALL_BODY:
+            request = msgspec.structs.replace(request, body=b"")
         self.request = request
         self.request_id = request_id
         self.call = call
@@ -55,9 +61,21 @@ class Exchange:
         self.is_shadow = http.is_mirrored(request.headers)
         self.rows = Table()
         self._job: Job | None = None
-        self.outputs: list[Row] = []
+        self._is_held = False
+        self.outputs = Columns()
         self.seconds = 0.0
         self._computer: Computer | None = None
+
+    def hold(self) -> None:
+        """Take memory until `end` is called again: the response is not read yet."""
+        self._is_held = True
+
+    def end(self) -> None:
+        """Give back the memory that it takes; it is answered, and its response has been read."""
+        if self._is_held:
+            self._is_held = False
+        elif self._job is not None:
+            self._job.release()
 
     def submit(self, computer: Computer, job: Job, rows: Table) -> None:
         """Have the rows computed.

@@ -7,19 +7,20 @@ scikit-learn. Every file is verified against the manifest before it is loaded.
 import copy
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from mlship.domain.bundle import Model, ModelFormat, Row, Task
+from mlship.domain.bundle import Model, ModelFormat, Task
+from mlship.domain.columns import Columns
 from mlship.errors import IntegrityError
 from mlship.runtime import archive, heads, onnx_contents, text_model, trust
-from mlship.runtime.frames import nulls, to_column, to_frame, to_matrix
+from mlship.runtime.frames import Rows, column_of, nulls, to_column, to_frame, to_matrix
 
 Data: TypeAlias = Any
-"""Rows as JSON has them, `Sequence[Row]`, or a DataFrame that the hook `preprocess` returned."""
+"""Rows as `Columns` or as a list, or a DataFrame that the hook `preprocess` returned."""
 
 
 _LIKELIEST: Final = ("ExtraTreesClassifier", "RandomForestClassifier")
@@ -80,12 +81,17 @@ def feed(data: Data, model: Model) -> Any:
     """Return the data as the layout says: a DataFrame, its only column, or an array."""
     if model.layout == "matrix":
         return to_matrix(_rows(data), [field.name for field in model.columns], model.dtype)
-    frame = to_frame(data, model.columns) if isinstance(data, list) else data
+    frame = _frame(data, model)
     return frame.iloc[:, 0] if model.layout == "series" else frame
 
 
-def _rows(data: Data) -> list[Row]:
-    return data if isinstance(data, list) else nulls(data)
+def _frame(data: Data, model: Model) -> Any:
+    return to_frame(data, model.columns) if isinstance(data, Columns | list) else data
+
+
+def _rows(data: Data) -> Rows:
+    rows: Rows = data if isinstance(data, Columns | list) else nulls(data)
+    return rows
 
 
 def _session(path: Path) -> Any:
@@ -132,13 +138,13 @@ def _load_transformers(path: Path, model: Model, task: Task) -> Computation:
     column = model.columns[0].name
 
     def compute(data: Data) -> Raw:
-        values = answers([row[column] for row in _rows(data)])
+        values = answers(column_of(_rows(data), column))
         return Raw(values[0].reshape(len(data)), values[1] if len(values) > 1 else None)
 
     return compute
 
 
-def _onnx_feed(session: Any, model: Model) -> Callable[[Sequence[Row]], Mapping[str, Any]]:
+def _onnx_feed(session: Any, model: Model) -> Callable[[Rows], Mapping[str, Any]]:
     """Return a function from rows to the inputs of a session, with its element types."""
     dtypes = {
         "tensor(double)": "float64",
@@ -294,8 +300,7 @@ def _of_heads(labels: Any, shares: Any, model: Model) -> Raw:
 def _as_fitted(data: Data, model: Model) -> Any:
     """Return what pandas would have given to the estimator: an array has the columns' types."""
     if model.layout == "matrix" and all(field.dtype for field in model.columns):
-        frame = to_frame(data, model.columns) if isinstance(data, list) else data
-        return frame.to_numpy()
+        return _frame(data, model).to_numpy()
     return feed(data, model)
 
 

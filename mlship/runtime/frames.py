@@ -1,10 +1,12 @@
 """Convert rows to DataFrames and arrays for models, and back to rows of plain JSON values."""
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from mlship.domain.bundle import Field, Kind, Row, Value
+from mlship.domain.columns import FEW, Column, Columns, packed
 from mlship.errors import ProjectError
 from mlship.runtime.faults import RefusedRequest
 
@@ -20,9 +22,22 @@ _PLAIN = frozenset(
 )
 """numpy's types, in which only floats have a missing value."""
 _FLOATS = {float}
+_PLAIN_TYPES = {type(None), bool, int, str}
 
 
-def to_frame(rows: Sequence[Row], fields: Sequence[Field]) -> Any:
+Rows: TypeAlias = Columns | Sequence[Row]
+
+
+def column_of(rows: Rows, name: str) -> Column:
+    """Return the values of a column.
+
+    Raises:
+        KeyError: a row does not have it.
+    """
+    return rows.column(name) if isinstance(rows, Columns) else [row[name] for row in rows]
+
+
+def to_frame(rows: Rows, fields: Sequence[Field]) -> Any:
     """Return a DataFrame of shape (rows, fields), with the types that pandas gave to training.
 
     A null is what pandas reads from an empty field of the same column: NaN, NaT or NA.
@@ -30,11 +45,16 @@ def to_frame(rows: Sequence[Row], fields: Sequence[Field]) -> Any:
     Raises:
         RefusedRequest: a value has no form in the column's type; it names the row and the column.
     """
+    import numpy as np
     import pandas as pd
 
     columns = {}
     for field in fields:
-        values = [row[field.name] for row in rows]
+        column = column_of(rows, field.name)
+        if isinstance(column, array) and (field.dtype or _DTYPES[field.kind]) == "float64":
+            columns[field.name] = pd.Series(np.frombuffer(column), dtype="float64")
+            continue
+        values = list(column)
         try:
             columns[field.name] = _series(values, field)
         except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
@@ -117,7 +137,7 @@ def _refused(values: list[Value], field: Field, error: Exception) -> RefusedRequ
     return RefusedRequest(f"{field.name} does not fit the type {field.dtype}: {error}")
 
 
-def nulls(frame: Any) -> list[Row]:
+def nulls(frame: Any) -> Columns:
     """Return the rows of a DataFrame as they are, with missing values of any kind as `None`."""
     missing = frame.isna()
     lists = {
@@ -127,10 +147,10 @@ def nulls(frame: Any) -> list[Row]:
         ]
         for name in frame.columns
     }
-    return [{name: lists[name][number] for name in lists} for number in range(len(frame))]
+    return Columns(tuple(lists), tuple(lists.values()), len(frame))
 
 
-def to_rows(frame: Any) -> list[Row]:
+def to_columns(frame: Any) -> Columns:
     """Return the rows of a DataFrame in JSON types.
 
     Raises:
@@ -141,10 +161,31 @@ def to_rows(frame: Any) -> list[Row]:
         if not isinstance(name, str):
             message = f"the column name {name!r} is not a string"
             raise ProjectError(message, hint="use strings as column names of the DataFrame")
-    return [
-        {name: plain(values[number], str(name), number) for name, values in lists.items()}
-        for number in range(len(frame))
+    return plain_columns(Columns(tuple(lists), tuple(lists.values()), len(frame)))
+
+
+def plain_columns(columns: Columns) -> Columns:
+    """Return columns with each value in JSON types.
+
+    Raises:
+        ProjectError: a value is not finite, or not a number, string or boolean; it is the first
+            one of the first such row.
+    """
+    if all(map(_is_plain, columns.values)):
+        return Columns(columns.names, [packed(values) for values in columns.values], len(columns))
+    rows = [
+        [plain(value, name, number) for name, value in zip(columns.names, row, strict=True)]
+        for number, row in enumerate(columns)
     ]
+    return Columns.of(rows, columns.names)
+
+
+def _is_plain(values: Column) -> bool:
+    """Return whether all values have JSON types as they are."""
+    types = set(map(type, values))
+    if types == _FLOATS:
+        return all(map(math.isfinite, values))  # type: ignore[arg-type]  # they are floats
+    return types <= _PLAIN_TYPES
 
 
 def plain(value: Any, name: str, row: int) -> Value:
@@ -177,7 +218,7 @@ def plain_values(values: list[Any], names: Sequence[str], row: int) -> list[Any]
     return [plain(value, name, row) for name, value in zip(names, values, strict=True)]
 
 
-def to_matrix(rows: Sequence[Row], names: Sequence[str], dtype: str) -> Any:
+def to_matrix(rows: Rows, names: Sequence[str], dtype: str) -> Any:
     """Return an array of shape (rows, names); a null is NaN, true is 1.
 
     Raises:
@@ -185,9 +226,21 @@ def to_matrix(rows: Sequence[Row], names: Sequence[str], dtype: str) -> Any:
     """
     import numpy as np
 
+    columns = [column_of(rows, name) for name in names]
+    try:
+        if len(rows) >= FEW and np.dtype(dtype).kind == "f":
+            matrix = np.empty((len(rows), len(names)), dtype)
+            for place, column in enumerate(columns):
+                matrix[:, place] = _numbers(column, dtype)
+            return matrix
+    except (TypeError, ValueError):
+        pass  # the same again by rows says which value it is
     try:
         return np.array(
-            [[math.nan if row[name] is None else row[name] for name in names] for row in rows],
+            [
+                [math.nan if value is None else value for value in row]
+                for row in zip(*columns, strict=True)
+            ],
             dtype=dtype,
         ).reshape(len(rows), len(names))
     except (TypeError, ValueError) as error:
@@ -195,7 +248,15 @@ def to_matrix(rows: Sequence[Row], names: Sequence[str], dtype: str) -> Any:
         raise ProjectError(message, hint="return numbers from the hook `preprocess`") from error
 
 
-def to_column(rows: Sequence[Row], name: str, dtype: str) -> Any:
+def _numbers(column: Column, dtype: str) -> Any:
+    import numpy as np
+
+    if isinstance(column, array):
+        return np.frombuffer(column)
+    return np.array([math.nan if value is None else value for value in column], dtype=dtype)
+
+
+def to_column(rows: Rows, name: str, dtype: str) -> Any:
     """Return an array of shape (rows, 1); in an array of objects, a null is the empty string.
 
     Raises:
@@ -204,6 +265,6 @@ def to_column(rows: Sequence[Row], name: str, dtype: str) -> Any:
     import numpy as np
 
     if dtype == "object":
-        values = [["" if row[name] is None else str(row[name])] for row in rows]
+        values = [["" if value is None else str(value)] for value in column_of(rows, name)]
         return np.array(values, dtype=object).reshape(len(rows), 1)
     return to_matrix(rows, (name,), dtype)

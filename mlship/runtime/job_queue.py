@@ -15,12 +15,11 @@ class JobQueue:
 
     Attributes:
         rows: the number of rows that wait.
-        size: about how many bytes of memory they and their requests take.
     """
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
-        self.rows = self.size = 0
+        self.rows = 0
 
     def __len__(self) -> int:
         """Return the number of jobs, with those that were dropped."""
@@ -79,11 +78,9 @@ class JobQueue:
 
     def _add(self, job: Job) -> None:
         self.rows += len(job.rows)
-        self.size += job.size
 
     def _subtract(self, job: Job) -> None:
         self.rows -= len(job.rows)
-        self.size -= job.size
 
 
 def refuse_late(job: Job) -> None:

@@ -1,17 +1,22 @@
 """What is computed for a request, and what comes of it."""
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from mlship.domain.bundle import Bundle, Row, Value
+from mlship.domain.bundle import Bundle
+from mlship.domain.columns import Column, Columns
 from mlship.domain.digests import Digest
 from mlship.runtime.faults import Fault
+from mlship.runtime.memory import Held
+
+_FLOAT_BYTES = array("d").itemsize
 
 
-class Table(list[Sequence[Value]]):
-    """Rows that fit the schema: the values of each, in its order."""
+class Table(Columns):
+    """Rows that fit the schema, with its columns in its order."""
 
 
 class Computed(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -19,15 +24,26 @@ class Computed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     Attributes:
         names: of the outputs.
-        rows: the values of each row, in the order of the names.
+        columns: the values of each output, in the order of the rows; the bytes of an array if all
+            of them are floats.
     """
 
     names: tuple[str, ...]
-    rows: list[Sequence[Any]]
+    columns: list[Any]
 
-    def outputs(self) -> list[Row]:
-        """Return the outputs of each row by name."""
-        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        column = self.columns[0]
+        return len(column) // _FLOAT_BYTES if type(column) is bytes else len(column)
+
+    def outputs(self) -> Columns:
+        """Return the outputs of each row."""
+        return Columns(self.names, unpacked(self.columns))
+
+
+def unpacked(columns: Sequence[Any]) -> list[Column]:
+    """Return columns as they came over a link, with arrays of those that are bytes."""
+    return [array("d", column) if type(column) is bytes else column for column in columns]
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -61,12 +77,14 @@ class Job:
         queued: the monotonic time when it came; 0 for a model in this process.
         sent: the monotonic time when it was sent to a worker; 0 if it was not.
         is_repeated: whether a worker has ended before it had read it.
-        size: about how many bytes it takes until it is computed, with its request.
+        size: about how many bytes it takes until it is answered, with its request.
+        held: what it takes of the memory for requests, once it is accepted.
     """
 
     __slots__ = (
         "_finish",
         "deadline",
+        "held",
         "is_done",
         "is_repeated",
         "is_sent",
@@ -95,6 +113,7 @@ class Job:
         self.is_repeated = False
         self.queued = self.sent = 0.0
         self.size = 0
+        self.held: Held | None = None
         self._finish = finish
 
     def hear(self, listen: Callable[[Answer], None]) -> None:
@@ -111,6 +130,13 @@ class Job:
         """Need no answer any more, and let go of the request that it leads to."""
         self.is_done = True
         self._finish = _nothing
+        self.release()
+
+    def release(self) -> None:
+        """Give back what it takes of the memory: its request is answered."""
+        held, self.held = self.held, None
+        if held is not None:
+            held.release()
 
     def finish(self, answer: Answer) -> None:
         """Pass the answer on, unless the job is done."""
@@ -123,6 +149,14 @@ class Job:
 
 def _nothing(_: Answer) -> None:
     return None
+
+
+def complete(answer: Answer, job: Job) -> Answer:
+    """Return the answer to a job, or why it is none: it has another number of rows."""
+    if isinstance(answer, Computed) and len(answer) != len(job.rows):
+        message = f"the model returned {len(answer)} outputs for {len(job.rows)} rows"
+        return Refused(Fault(message=message, hint="correct the hook, and train again"), 500)
+    return answer
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,11 +186,18 @@ class Computer(Protocol):
     def digest(self) -> Digest:
         """The bundle's digest."""
 
+    def admit(self, size: int) -> None:
+        """Refuse a request of so many bytes if there is no room for it.
+
+        Raises:
+            RefusedRequest: there is none.
+        """
+
     def submit(self, job: Job) -> None:
         """Compute a job, now or later, and finish it.
 
         Raises:
-            RefusedRequest: it cannot be computed before its deadline.
+            RefusedRequest: it cannot be computed before its deadline, or there is no room.
         """
 
     def cancel(self, job: Job) -> None:

@@ -1,17 +1,20 @@
 """Messages between the server and a worker: a length in 4 bytes, then msgpack.
 
-The server sends a list of jobs, each a list of rows, each a list of values in the schema's order,
-and gets `Answers` before it sends the next.
+The server sends a list of jobs, each the list of its columns in the schema's order, and gets
+`Answers` before it sends the next. A column is a list of values, or the bytes of an array of
+floats.
 """
 
 import socket
 import struct
+from array import array
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
-from mlship.runtime.jobs import Answer
+from mlship.domain.columns import Column, Columns
+from mlship.runtime.jobs import Answer, unpacked
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -49,12 +52,21 @@ Report: TypeAlias = Loaded | Unfit | Failed | Answers
 _LENGTH = struct.Struct("!I")
 _encode = msgspec.msgpack.Encoder().encode
 _reports = msgspec.msgpack.Decoder(Report)
-_jobs = msgspec.msgpack.Decoder(list[list[list[Any]]])
+_jobs = msgspec.msgpack.Decoder(list[list[Any]])
 
 
-def of_jobs(jobs: Sequence[Sequence[Sequence[Any]]]) -> bytes:
+def of_jobs(jobs: Sequence[Columns]) -> bytes:
     """Return the message with the rows of jobs."""
-    return framed(_encode(jobs))
+    return framed(_encode([[_packed(column) for column in job.values] for job in jobs]))
+
+
+def jobs_of(data: bytes | bytearray) -> list[list[Column]]:
+    """Return the columns of each job in a message."""
+    return [unpacked(columns) for columns in _jobs.decode(data)]
+
+
+def _packed(column: Column) -> Any:
+    return column.tobytes() if isinstance(column, array) else column
 
 
 def of_report(report: Report) -> bytes:
@@ -92,16 +104,16 @@ class Frames:
         return reports
 
 
-def receive(connection: socket.socket) -> list[list[list[Any]]] | None:
+def receive(connection: socket.socket) -> list[list[Column]] | None:
     """Wait for the next jobs; return `None` when the server has closed the link."""
     head = _exactly(connection, _LENGTH.size)
     if head is None:
         return None
     data = _exactly(connection, _LENGTH.unpack(head)[0])
-    return None if data is None else _jobs.decode(data)
+    return None if data is None else jobs_of(data)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes | None:
+def _exactly(connection: socket.socket, size: int) -> bytes | bytearray | None:
     data = connection.recv(size)
     if len(data) == size:
         return data
@@ -109,4 +121,4 @@ def _exactly(connection: socket.socket, size: int) -> bytes | None:
     while data and len(parts) < size:
         data = connection.recv(size - len(parts))
         parts += data
-    return bytes(parts) if len(parts) == size else None
+    return parts if len(parts) == size else None

@@ -115,14 +115,13 @@ _SHORT = 256
 _short_path_of = functools.lru_cache(maxsize=1_000)(_path_of)
 
 
-def of_response(response: Response, date: bytes, *, is_last: bool, is_head: bool) -> bytes:
-    """Return a response as it is sent.
+def head_of(response: Response, date: bytes, *, is_last: bool) -> bytes:
+    """Return what is sent before the body of a response.
 
     Args:
-        response: its body is not sent if `is_head`.
+        response: a response.
         date: the value of the header `date`.
         is_last: whether the connection ends after it.
-        is_head: whether it answers a request of the method HEAD.
     """
     headers, body = response.headers, response.body
     head = _LINES[response.status]
@@ -133,4 +132,4 @@ def of_response(response: Response, date: bytes, *, is_last: bool, is_head: bool
     if "connection" not in headers:
         # Clients of HTTP/1.0 need to be told; for others the second is what they assume.
         head += "connection: close\r\n" if is_last else "connection: keep-alive\r\n"
-    return b"%bdate: %b\r\n\r\n%b" % (head.encode("latin-1"), date, b"" if is_head else body)
+    return b"%bdate: %b\r\n\r\n" % (head.encode("latin-1"), date)

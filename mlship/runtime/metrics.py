@@ -1,12 +1,13 @@
 """Metrics for Prometheus: requests, latencies, predictions, workers, and the served model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.registry import Collector
 
-from mlship.domain.bundle import Bundle, Row
+from mlship.domain.bundle import Bundle
+from mlship.domain.columns import Columns
 from mlship.runtime import refusals
 from mlship.runtime.counts import Predictions, Requests
 from mlship.runtime.groups import Backlog
@@ -91,7 +92,7 @@ class Metrics:
         """Count one request."""
         self._requests.add(route, status, seconds)
 
-    def predicted(self, outputs: Sequence[Row], *, shadow: bool, waited: float) -> None:
+    def predicted(self, outputs: Columns, *, shadow: bool, waited: float) -> None:
         """Count the rows of one request, which waited for a worker for so many seconds."""
         self._predictions.add(outputs, shadow=shadow)
         self._requests.waited(waited)

@@ -1,21 +1,22 @@
 """A loaded bundle: the only code path from rows to predictions, for HTTP, batch and training."""
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.bundle import Bundle, Head, Row, Value, probability_of
+from mlship.domain.columns import FEW, Column, Columns
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError, ProjectError
-from mlship.runtime import blame, formats, frames, heads, hooks, rows
+from mlship.runtime import blame, formats, frames, heads, hooks, outputs, rows
 from mlship.runtime.faults import Fault, RefusedRequest, show
 from mlship.runtime.formats import Computation, Raw
 from mlship.runtime.hooks import Hook
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused
-
-_T = TypeVar("_T")
 
 
 class Model:
@@ -65,9 +66,9 @@ class Model:
         """
         return rows.check(received, self.bundle.schema)
 
-    def named(self, rows: Sequence[Sequence[Any]]) -> list[Row]:
-        """Return rows that are values in the schema's order as `check` returns them."""
-        return [dict(zip(self._names, row, strict=True)) for row in rows]
+    def named(self, columns: Sequence[Column]) -> Columns:
+        """Return the rows whose columns are in the schema's order."""
+        return Columns(self._names, columns)
 
     def predict(self, inputs: Sequence[Row]) -> list[Row]:
         """Return the outputs for rows: the targets and, for a classifier, the probabilities.
@@ -88,31 +89,34 @@ class Model:
                 row, and the column if another value in that column alone would do.
             ProjectError: the model or a hook fails on any row.
         """
-        return self._or_blame(self.together, checked) if checked else []
+        return self._or_blame(Columns.of_rows(checked)).outputs().rows() if checked else []
 
-    def _or_blame(self, compute: Callable[[Sequence[Row]], _T], checked: Sequence[Row]) -> _T:
-        """Return what is computed, or raise what `compute` raises."""
+    def _or_blame(self, checked: Columns) -> Computed:
+        """Return what `table` returns, or raise what it raises."""
         try:
-            return compute(checked)
+            return self.table(checked)
         except ProjectError as error:
-            refusal = blame.refusal_of(self.together, checked, self.bundle.schema, error)
+            refusal = blame.refusal_of(self.together, checked.rows(), self.bundle.schema, error)
             if refusal is None:
                 raise
             raise refusal from error
 
-    def answer(self, rows: Sequence[Sequence[Any]]) -> Answer:
-        """Return the outputs for rows that are values in the schema's order, or why there are none.
+    def answer(self, rows: Columns) -> Answer:
+        """Return the outputs for rows with the schema's columns, or why there are none.
 
         Whatever a hook or a library raises becomes an answer.
         """
         try:
-            return self._or_blame(self.table, self.named(rows))
+            return self._or_blame(rows)
         except RefusedRequest as refusal:
             return Refused(refusal.fault, refusal.status)
         except MlshipError as error:
             return Refused(Fault(message=error.message, hint=error.hint), 500)
         except Exception as error:  # noqa: BLE001 (an internal error gets a response too)
             return internal(error)
+
+    def admit(self, size: int) -> None:
+        """Take each: one is computed at a time."""
 
     def submit(self, job: Job) -> None:
         """Compute a job in this process, for tests of a project."""
@@ -160,24 +164,23 @@ class Model:
             RefusedRequest: a value has no form in its column's type.
             ProjectError: the model or a hook failed.
         """
-        outputs = self._outputs(self._modelled(self._preprocessed(checked)))
-        if self._after is None:
-            return outputs
-        frame = self._after(frames.to_frame(outputs, self._output_fields(outputs)))
-        return self._postprocessed(frames.to_rows(frame))
+        return self.table(Columns.of_rows(checked)).outputs().rows()
 
-    def table(self, checked: Sequence[Row]) -> Computed:
-        """Return what `together` returns, with the names of the outputs once.
+    def table(self, checked: Columns) -> Computed:
+        """Return what `together` returns, by columns.
 
         Raises:
             RefusedRequest: a value has no form in its column's type.
-            ProjectError: the model or a hook failed, or rows have outputs of different names.
+            ProjectError: the model or a hook failed.
         """
-        if self._after is None and not self._heads:
-            return self._table(self._modelled(self._preprocessed(checked)))
-        return computed(self.together(checked))
+        computed = self._computed(self._modelled(self._preprocessed(checked)))
+        if self._after is None:
+            return computed
+        before = computed.outputs()
+        frame = self._after(frames.to_frame(before, self._output_fields(before)))
+        return _sent(self._postprocessed(frames.to_columns(frame)))
 
-    def _preprocessed(self, checked: Sequence[Row]) -> formats.Data:
+    def _preprocessed(self, checked: Columns) -> formats.Data:
         if self._before is None:
             return checked
         frame = self._before(frames.to_frame(checked, self.bundle.schema.inputs))
@@ -200,17 +203,31 @@ class Model:
                 message, hint="check the row: the training data had no similar row"
             ) from error
 
-    def _outputs(self, raw: Raw) -> list[Row]:
+    def _computed(self, raw: Raw) -> Computed:
         if self._heads:
-            return self._of_heads(raw)
-        return self._table(raw).outputs()
+            return _sent(frames.plain_columns(self._of_heads(raw)))
+        return self._by_columns(raw) or self._by_rows(raw)
 
-    def _table(self, raw: Raw) -> Computed:
+    def _by_columns(self, raw: Raw) -> Computed | None:
+        """Return what `_by_rows` returns; `None` for few rows, and where an output is in doubt."""
+        shares = raw.probabilities
+        if len(raw.labels if shares is None else shares) < FEW:
+            return None
+        table = outputs.shares_of(shares, len(self._shares))
+        if table is None:
+            return None
+        labels = outputs.labels_of(raw, self.bundle.model.classes, self._labels)
+        if labels is None:
+            return None
+        names = (self.bundle.target, *(self._shares if shares is not None else ()))
+        return Computed(names, [labels, *table])
+
+    def _by_rows(self, raw: Raw) -> Computed:
         target = self.bundle.target
         if raw.probabilities is None:
             labels = raw.labels.tolist()
             return Computed(
-                (target,), [(self._label(value, number),) for number, value in enumerate(labels)]
+                (target,), [[self._label(value, number) for number, value in enumerate(labels)]]
             )
         table = raw.probabilities.tolist()
         if raw.labels is None:
@@ -219,15 +236,13 @@ class Model:
         else:
             labels = raw.labels.tolist()
         numbers = enumerate(zip(labels, table, strict=True))
-        return Computed(
-            (target, *self._shares),
-            [
-                [self._label(label, number), *frames.plain_values(row, self._shares, number)]
-                for number, (label, row) in numbers
-            ],
-        )
+        rows = [
+            (self._label(label, number), *frames.plain_values(row, self._shares, number))
+            for number, (label, row) in numbers
+        ]
+        return Computed((target, *self._shares), list(map(list, zip(*rows, strict=True))))
 
-    def _of_heads(self, raw: Raw) -> list[Row]:
+    def _of_heads(self, raw: Raw) -> Columns:
         columns: dict[str, list[Any]] = {}
         for place, head in enumerate(self._heads):
             columns[head.name] = raw.labels[:, place].tolist()
@@ -239,13 +254,7 @@ class Model:
             for head, part in zip(self._heads, heads.slices_of(self._heads), strict=True):
                 names = [probability_of(label, head.name) for label in head.classes]
                 columns |= dict(zip(names, raw.probabilities[:, part].T.tolist(), strict=True))
-        return [
-            {
-                name: frames.plain(value, name, number)
-                for name, value in zip(columns, values, strict=True)
-            }
-            for number, values in enumerate(zip(*columns.values(), strict=True))
-        ]
+        return Columns(tuple(columns), tuple(columns.values()))
 
     def _check_labels(self, head: Head, values: list[Any]) -> None:
         foreign = set(values) - set(head.classes) if head.classes else set()
@@ -264,38 +273,37 @@ class Model:
             message = f"the model returned class {value!r}, which is not in its manifest"
             raise ProjectError(message, hint="train again") from None
 
-    def _output_fields(self, outputs: Sequence[Row]) -> list[bundles.Field]:
+    def _output_fields(self, outputs: Columns) -> list[bundles.Field]:
         kinds: dict[type, bundles.Kind] = {bool: "boolean", int: "integer", str: "text"}
         return [
-            bundles.Field(name=name, kind=kinds.get(type(value), "number"))
-            for name, value in outputs[0].items()
+            bundles.Field(name=name, kind=kinds.get(type(values[0]), "number"))
+            for name, values in zip(outputs.names, outputs.values, strict=True)
         ]
 
-    def _postprocessed(self, outputs: list[Row]) -> list[Row]:
+    def _postprocessed(self, outputs: Columns) -> Columns:
         name = self.bundle.hooks.postprocess
-        for number, row in enumerate(outputs):
-            missing = [target for target in self.bundle.names if target not in row]
-            if missing:
-                message = f"the hook {name} returned no column {missing[0]}"
-                raise ProjectError(message, hint="return the outputs with the target among them")
-            for column, value in row.items():
-                if value is None and column not in self._nullable:
-                    message = f"the hook {name} returned no value in outputs[{number}].{column}"
-                    raise ProjectError(message, hint="return a value for every row")
+        missing = [target for target in self.bundle.names if target not in outputs.names]
+        if missing:
+            message = f"the hook {name} returned no column {missing[0]}"
+            raise ProjectError(message, hint="return the outputs with the target among them")
+        empty = [
+            (values.index(None), column)
+            for column, values in zip(outputs.names, outputs.values, strict=True)
+            if column not in self._nullable and not isinstance(values, array) and None in values
+        ]
+        if empty:
+            number, column = min(empty, key=itemgetter(0))
+            message = f"the hook {name} returned no value in outputs[{number}].{column}"
+            raise ProjectError(message, hint="return a value for every row")
         return outputs
 
 
-def computed(outputs: Sequence[Row]) -> Computed:
-    """Return outputs by their names once, as a worker sends them.
-
-    Raises:
-        ProjectError: the rows have outputs of different names.
-    """
-    names = tuple(outputs[0])
-    if any(row.keys() != outputs[0].keys() for row in outputs[1:]):
-        message = "the rows have outputs of different names"
-        raise ProjectError(message, hint="return the same columns for each row from the hook")
-    return Computed(names, [list(row.values()) for row in outputs])
+def _sent(outputs: Columns) -> Computed:
+    """Return outputs as a worker sends them."""
+    columns = [
+        values.tobytes() if isinstance(values, array) else list(values) for values in outputs.values
+    ]
+    return Computed(tuple(outputs.names), columns)
 
 
 def internal(error: Exception) -> Refused:

@@ -16,8 +16,9 @@ from mlship.errors import MlshipError
 from mlship.runtime import refusals
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.job_queue import JobQueue, refuse_late
-from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused
+from mlship.runtime.jobs import Answer, Health, Job, Refused, complete
 from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
+from mlship.runtime.memory import Memory
 from mlship.runtime.processes import Events, Worker
 
 GRACE_SECONDS = 1.0
@@ -26,8 +27,6 @@ SILENT_SECONDS = 3.0
 SILENT_FACTOR = 20
 """While others wait and no worker is free, one is hung that takes so long and so many times as long
 as its rows take in the mean."""
-QUEUE_BYTES = 128 << 20
-"""What requests that wait may take of the memory; a single one may take more."""
 _TURN_SECONDS = 0.5
 """A check counts no more of the time: workers are not to blame when the machine stands still."""
 FIRST_PAUSE = 0.25
@@ -130,6 +129,7 @@ class Pool:
         self._clock = clock
         self._slots = [Slot(self) for _ in range(workers)]
         self._queue = JobQueue()
+        self._memory = Memory()
         self._is_due = False
         self._row_seconds = 0.0
         self._load_seconds = 0.0
@@ -146,6 +146,16 @@ class Pool:
 
     # What the service calls.
 
+    def admit(self, size: int) -> None:
+        """Refuse a request of so many bytes if there is no room for it.
+
+        Raises:
+            RefusedRequest: requests that are not answered take it.
+        """
+        if not self._memory.has_room(size):
+            why = "requests that are not answered yet take all memory that is for them"
+            raise self._refusal(self._wait(), why)
+
     def submit(self, job: Job) -> None:
         """Queue a job.
 
@@ -156,8 +166,8 @@ class Pool:
         job.queued = self._clock()
         if wait and job.queued + wait + len(job.rows) * self._row_seconds > job.deadline:
             raise self._refusal(wait, "the request would not be answered before its deadline")
-        if self._queue.size and self._queue.size + job.size > QUEUE_BYTES:
-            raise self._refusal(wait, "requests that wait take all memory that is for them")
+        self.admit(job.size)
+        job.held = self._memory.take(job.size)
         self._queue.append(job)
         self._dispatch_soon()
 
@@ -373,7 +383,7 @@ class Pool:
         seconds = (self._clock() - slot.sent) / max(1, rows)
         self._row_seconds += _WEIGHT * (seconds - self._row_seconds)
         for job, answer in zip(jobs, answers, strict=True):
-            job.finish(_complete(answer, job))
+            job.finish(complete(answer, job))
         if self._queue:
             self._dispatch_soon()
 
@@ -382,13 +392,6 @@ class Pool:
         what = f"while it computed {names}" if names else "while no request waited for it"
         why = "a worker that did not answer was ended" if is_hung else f"a worker ended {reason}"
         self._watcher.note(f"{why} {what}; another is started")
-
-
-def _complete(answer: Answer, job: Job) -> Answer:
-    if isinstance(answer, Computed) and len(answer.rows) != len(job.rows):
-        message = f"the model returned {len(answer.rows)} outputs for {len(job.rows)} rows"
-        return Refused(Fault(message=message, hint="correct the hook, and train again"), 500)
-    return answer
 
 
 def _crashed(reason: str) -> Refused:

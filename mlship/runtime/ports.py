@@ -13,6 +13,12 @@ class Exchange(Protocol):
     def cancel(self) -> None:
         """Drop it if its computation has not begun: its client has gone."""
 
+    def hold(self) -> None:
+        """Take memory until `end` is called: its response is written, and not read yet."""
+
+    def end(self) -> None:
+        """Give back the memory that it takes."""
+
 
 class Connection(Protocol):
     """A connection on which a request came."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 
 from mlship.domain.lines import Inserted
+from mlship.domain.predicted import Batch
 from mlship.domain.prediction import Prediction
 from mlship.errors import ConfigError, MlshipError, UnavailableError, UnfitRowsError, shown
 from mlship.runtime.groups import Backlog, GroupCommit, Written
@@ -85,7 +86,7 @@ class PostgresRecorder:
         self._database.persist((), time.monotonic() + START)
         self._commit = GroupCommit(self._write)
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Batch) -> Written:
         """Log predictions; the result is done when they are committed.
 
         Raises:

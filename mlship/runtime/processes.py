@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
+from mlship.domain.columns import Columns
 from mlship.runtime import link
 from mlship.runtime.link import Frames, Report
 from mlship.runtime.spawned import Spawned
@@ -28,7 +29,7 @@ class Events(Protocol):
 class Worker(Protocol):
     """A worker that was started."""
 
-    def send(self, jobs: Sequence[Sequence[Sequence[Any]]]) -> None:
+    def send(self, jobs: Sequence[Columns]) -> None:
         """Send the rows of jobs. The next are sent after their answers."""
 
     def kill(self) -> None:
@@ -82,7 +83,7 @@ class WorkerProcess(asyncio.Protocol):
         self._lose(is_unread=_is_unread(exc))
         self.kill()
 
-    def send(self, jobs: Sequence[Sequence[Sequence[Any]]]) -> None:
+    def send(self, jobs: Sequence[Columns]) -> None:
         """Send the rows of jobs."""
         if self._transport is not None:
             self._transport.write(link.of_jobs(jobs))

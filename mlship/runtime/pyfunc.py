@@ -46,7 +46,7 @@ class PythonFunction:
         return pd.DataFrame(outputs, columns=columns, index=frame.index)
 
     def _rows(self, frame: Any) -> list[Row]:
-        rows = frames.nulls(frame)
+        rows = frames.nulls(frame).rows()
         absent = {
             field.name: None
             for field in self._model.bundle.schema.inputs

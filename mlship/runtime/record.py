@@ -5,13 +5,15 @@ one batch, and each request waits for its batch. So a crash at any point loses n
 prediction, and leaves at most one incomplete line at the end of a segment.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Protocol, Self
 
-from mlship.domain.lines import lines_of
-from mlship.domain.prediction import Prediction
+from mlship.domain.columns import PIECE_ROWS
+from mlship.domain.lines import lines_of, pieces_of
+from mlship.domain.predicted import Batch
 from mlship.errors import UnavailableError
 from mlship.runtime.groups import Backlog, GroupCommit, Written
 from mlship.runtime.segments import Segments
@@ -32,7 +34,7 @@ class Writing(Protocol):
 class Record(Protocol):
     """Stores predictions."""
 
-    def append(self, predictions: Sequence[Prediction]) -> Writing:
+    def append(self, predictions: Batch) -> Writing:
         """Log predictions; the result is done when they are durable."""
 
 
@@ -65,12 +67,17 @@ class Recorder:
             raise UnavailableError(message, hint="use a writable folder") from error
         self._commit = GroupCommit(self._write)
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Batch) -> Written:
         """Log predictions; the result is done when they are durable.
+
+        The lines of many are made while they are written: together, they take more memory than
+        all else of a request.
 
         Raises:
             UnavailableError: the recorder is closed.
         """
+        if len(predictions) > PIECE_ROWS:
+            return self._commit.append(pieces_of(predictions))
         return self._commit.append(lines_of(predictions))
 
     def backlog(self) -> Backlog:
@@ -82,10 +89,19 @@ class Recorder:
         self._commit.close()
         self._segments.close()
 
-    def _write(self, batch: list[bytes], _since: float) -> None:
+    def _write(self, batch: list[bytes | Iterator[bytes]], _since: float) -> None:
         try:
-            self._segments.write(b"".join(batch))
+            self._segments.write(_pieces(batch))
         except OSError as error:
             message = f"cannot write the prediction log in {self._segments.folder}: "
             hint = "free disk space there, then retry the request"
             raise UnavailableError(f"{message}{error.strerror}", hint=hint) from error
+
+
+def _pieces(batch: Iterable[bytes | Iterator[bytes]]) -> Iterator[bytes]:
+    """Return the pieces of a batch, those of small requests as one."""
+    for is_whole, items in groupby(batch, lambda item: isinstance(item, bytes)):
+        if is_whole:
+            yield b"".join(items)  # type: ignore[arg-type]  # they are bytes
+        else:
+            yield from chain.from_iterable(items)

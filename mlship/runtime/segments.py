@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,15 +61,15 @@ class Segments:
         self._size = 0
         files.sync_folder(self.folder)
 
-    def write(self, lines: bytes) -> None:
-        """Append lines and sync them, or leave the segment unchanged.
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Append pieces of lines and sync them together, or leave the segment unchanged.
 
         Raises:
             OSError: the disk is full or failed.
         """
         handle = self._locked()
         try:
-            self._append(handle, lines)
+            self._append(handle, pieces)
         finally:
             if self._handle is not None:
                 _unlock(handle)
@@ -101,12 +101,15 @@ class Segments:
                     return handle
             self.close()
 
-    def _append(self, handle: int, lines: bytes) -> None:
+    def _append(self, handle: int, pieces: Iterable[bytes]) -> None:
+        size = 0
         try:
-            rest = memoryview(lines)
-            while rest:
-                rest = rest[os.write(handle, rest) :]
-        except OSError:
+            for piece in pieces:
+                size += len(piece)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(handle, rest) :]
+        except BaseException:  # a piece that cannot be made leaves those before it
             self._cut(handle)
             raise
         try:
@@ -116,7 +119,7 @@ class Segments:
             self._cut(handle)
             self.close()
             raise
-        self._size += len(lines)
+        self._size += size
 
     def _cut(self, handle: int) -> None:
         """Remove an incomplete tail. If that fails, do not use this segment again."""

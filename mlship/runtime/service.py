@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,19 @@ from typing import Literal
 import msgspec
 
 from mlship.domain import digests
-from mlship.domain.prediction import Prediction
+from mlship.domain.predicted import Ids, Predicted
 from mlship.errors import MlshipError, UnavailableError
-from mlship.runtime import decoder, encodings, http, metrics_page, openapi, page, refusals
-from mlship.runtime.dialects import Call, Predictions, descriptions, v2_grpc
+from mlship.runtime import (
+    column_check,
+    encodings,
+    http,
+    memory,
+    metrics_page,
+    openapi,
+    page,
+    refusals,
+)
+from mlship.runtime.dialects import Predictions, descriptions, v2_grpc
 from mlship.runtime.dialects.routes import routes
 from mlship.runtime.exchange import Answered, Exchange, Reply
 from mlship.runtime.faults import Fault, RefusedRequest, show
@@ -36,8 +45,6 @@ _INDEX = "/v2/repository/index"
 TIMEOUT = "mlship-timeout"
 """The header with the seconds that a client waits."""
 TIMEOUT_SECONDS = 30.0
-_ROW_BYTES, _VALUE_BYTES = 128, 64
-"""What a row and a number in it take in memory at most until they are computed."""
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -76,7 +83,7 @@ class Service:
         self._clock = clock
         self._new_id = new_id
         self._timeout = timeout
-        self._names = [field.name for field in model.bundle.schema.inputs]
+        self._answer_bytes = memory.answer_bytes(model.bundle.schema.outputs)
         bundle = model.bundle
         self._version = digests.short(identity.release)
         self._page = page.render(bundle, identity.name)
@@ -247,8 +254,7 @@ class Service:
                 return self._not_allowed(request, path, "POST", started)
             if self.state in ("starting", "failed"):
                 return Pending(response=self._ready(path), route=path, started=started)
-            call = self._dialects[path](encodings.plain(request))
-            return self._predict(call, request, (path, started), reply)
+            return self._predict(request, (path, started), reply)
         if path in self._pages:
             allowed = ("POST",) if path == _INDEX else ("GET", "HEAD")
             if request.method not in allowed:
@@ -277,15 +283,17 @@ class Service:
         response = http.of_fault(fault, 405, path, allow=allow)
         return Pending(response=response, route=path, started=started)
 
-    def _predict(
-        self, call: Call, request: Request, at: tuple[str, float], reply: Reply
-    ) -> Exchange:
+    def _predict(self, request: Request, at: tuple[str, float], reply: Reply) -> Exchange:
+        if len(request.body) > memory.SMALL_BODY:
+            self._model.admit(len(request.body))
+        plain = encodings.plain(request)
+        call = self._dialects[at[0]](plain)
         now = monotonic()
         deadline, limit = now + self._seconds(request), now + self._timeout
-        rows = decoder.check(call.rows, self._model.bundle.schema)
+        rows = column_check.check(call.rows, self._model.bundle.schema)
         exchange = Exchange(request, self._request_id(request), call, at, reply)
         job = Job(rows, deadline, partial(self._computed, exchange), exchange.request_id, limit)
-        job.size = len(request.body) + len(rows) * (_ROW_BYTES + _VALUE_BYTES * len(self._names))
+        job.size = memory.size_of(rows, len(plain.body)) + len(rows) * self._answer_bytes
         exchange.submit(self._model, job, rows)
         return exchange
 
@@ -311,14 +319,14 @@ class Service:
             exchange.seconds = exchange.elapsed()
             exchange.outputs = answer.outputs()
             request_id = exchange.request_id
-            ids = [f"{request_id}.{number}" for number in range(len(answer.rows))]
+            ids = Ids(request_id, range(len(exchange.outputs)))
             response = exchange.call.encode(Predictions(exchange.outputs, ids, request_id))
             response = encodings.compressed(response, exchange.request)
             response.headers["x-request-id"] = request_id
             if self._record is None:
                 self._written(exchange, response, None)
                 return
-            written = self._record.append(self._predictions(exchange, ids))
+            written = self._record.append(self._predicted(exchange))
         except UnavailableError as error:
             self._answer(exchange, self._unlogged.response(error, exchange.route))
             return
@@ -329,41 +337,32 @@ class Service:
             lambda written: self._written(exchange, response, written.exception())
         )
 
-    def _predictions(self, exchange: Exchange, ids: Sequence[str]) -> list[Prediction]:
-        time = self._clock()
-        latency_ms = round(exchange.seconds * 1e3, 4)
-        release, slot = self._identity.release, self._identity.slot
-        names, is_shadow = self._names, exchange.is_shadow
-        return [
-            Prediction(
-                id=id_,
-                release=release,
-                slot=slot,
-                time=time,
-                inputs=dict(zip(names, row, strict=True)),
-                outputs=outputs,
-                latency_ms=latency_ms,
-                shadow=is_shadow,
-            )
-            for id_, row, outputs in zip(ids, exchange.rows, exchange.outputs, strict=True)
-        ]
+    def _predicted(self, exchange: Exchange) -> Predicted:
+        return Predicted(
+            request_id=exchange.request_id,
+            release=self._identity.release,
+            slot=self._identity.slot,
+            time=self._clock(),
+            inputs=exchange.rows,
+            outputs=exchange.outputs,
+            latency_ms=round(exchange.seconds * 1e3, 4),
+            shadow=exchange.is_shadow,
+        )
 
     def _written(self, exchange: Exchange, response: Response, error: BaseException | None) -> None:
         """Answer a request whose predictions are durable, or status 503 if they could not be."""
         if error is not None:
             response = self._unlogged.response(error, exchange.route)
         else:
-            rows = len(exchange.outputs)
-            self.metrics.predicted(
-                exchange.outputs, shadow=exchange.is_shadow, waited=exchange.waited
-            )
-            time = self._clock().timestamp()
-            self._statistics.succeeded(rows, exchange.elapsed(), exchange.seconds, time)
+            outputs, time = exchange.outputs, self._clock().timestamp()
+            self.metrics.predicted(outputs, shadow=exchange.is_shadow, waited=exchange.waited)
+            self._statistics.succeeded(len(outputs), exchange.elapsed(), exchange.seconds, time)
         self._answer(exchange, response)
 
     def _answer(self, exchange: Exchange, response: Response) -> None:
         pending = Pending(response=response, route=exchange.route, started=exchange.started)
         exchange.reply(self._finished(pending, exchange.request, exchange))
+        exchange.end()
 
     def _request_id(self, request: Request) -> str:
         header = request.headers.get("x-request-id", "")

@@ -1,6 +1,6 @@
 """Opens the prediction log that `--log` names: a folder or a database."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +9,7 @@ import msgspec
 
 from mlship.domain import private
 from mlship.domain.digests import Digest
+from mlship.domain.predicted import Batch, Predicted, Together
 from mlship.domain.prediction import Prediction
 from mlship.domain.private import Rule
 from mlship.errors import ConfigError, shown
@@ -19,7 +20,7 @@ from mlship.runtime.record import Recorder
 class Sink(Protocol):
     """An open prediction log."""
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Batch) -> Written:
         """Log predictions; the result is done when they are durable."""
 
     def backlog(self) -> Backlog:
@@ -54,9 +55,9 @@ class PrivateSink:
         self._rules = rules
         self._key = key
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Batch) -> Written:
         """Log predictions; the result is done when they are durable."""
-        return self._sink.append([self._logged(prediction) for prediction in predictions])
+        return self._sink.append(self._logged(predictions))
 
     def backlog(self) -> Backlog:
         """Return what is spooled, and not delivered yet."""
@@ -70,7 +71,18 @@ class PrivateSink:
         """
         self._sink.close(deadline)
 
-    def _logged(self, prediction: Prediction) -> Prediction:
+    def _logged(self, batch: Batch) -> Batch:
+        if isinstance(batch, Together):
+            return Together([self._logged(part) for part in batch.parts])
+        if isinstance(batch, Predicted):
+            return msgspec.structs.replace(
+                batch,
+                inputs=private.logged_columns(batch.inputs, self._rules, self._key),
+                outputs=private.logged_columns(batch.outputs, self._rules, self._key),
+            )
+        return [self._logged_one(prediction) for prediction in batch]
+
+    def _logged_one(self, prediction: Prediction) -> Prediction:
         return msgspec.structs.replace(
             prediction,
             inputs=private.logged(prediction.inputs, self._rules, self._key),

@@ -126,7 +126,7 @@ class Spool:
                 hint = "make the database available, or increase observations.spool_mb"
                 raise UnavailableError(message, hint=hint)
             try:
-                self._open.write(data)
+                self._open.write([data])
             except OSError as error:
                 message = f"the database is away, and the spool {self.folder} cannot be written: "
                 hint = "make the database available, or free disk space"

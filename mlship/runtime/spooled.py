@@ -4,10 +4,10 @@ A prediction is in the database or in the spool before its request is answered. 
 the files, and `delivery.py` for the way to the database.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from mlship.domain.digests import Digest
-from mlship.domain.prediction import Prediction
+from mlship.domain.predicted import Batch
 from mlship.errors import MlshipError
 from mlship.runtime.delivery import Delivery
 from mlship.runtime.groups import Backlog, GroupCommit, Written
@@ -45,7 +45,7 @@ class SpoolingRecorder:
         self._delivery = Delivery(url, spools, slot, release, note)
         self._commit = GroupCommit(self._write)
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Batch) -> Written:
         """Log predictions; the result is done when they are committed or in the spool.
 
         Raises:

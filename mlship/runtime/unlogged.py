@@ -37,7 +37,8 @@ class Unlogged:
             self._note(f"requests are refused, because predictions cannot be logged: {cause}")
         message = f"the prediction log cannot be written{_reason(error)}"
         hint = "retry later; the output of the replica has the whole cause"
-        return http.of_fault(Fault(message=message, hint=hint), 503, path, reason=refusals.LOG)
+        fault = Fault(message=message, hint=hint)
+        return http.of_fault(fault, 503, path, reason=refusals.LOG, retry_after="1")
 
 
 def _reason(error: BaseException) -> str:

@@ -12,9 +12,10 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
 
+from mlship.domain.columns import Column, Columns
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError
 from mlship.runtime import golden, link, warmup
@@ -72,18 +73,18 @@ def _load(bundle: Path, expected: Digest | None) -> tuple[Model | None, Report, 
     return model, Loaded(seconds), batch
 
 
-def answers(model: Model, jobs: Sequence[Sequence[Sequence[Any]]], batch: int) -> list[Answer]:
+def answers(model: Model, jobs: Sequence[Sequence[Column]], batch: int) -> list[Answer]:
     """Return the answer to each job.
 
     Args:
         model: computes them.
-        jobs: the rows of each request.
+        jobs: the columns of each request, in the schema's order.
         batch: the number of rows up to which jobs are computed together.
     """
     answered: list[Answer] = []
-    group: list[Sequence[Sequence[Any]]] = []
+    group: list[Columns] = []
     size = 0
-    for job in jobs:
+    for job in map(model.named, jobs):
         if group and size + len(job) > batch:
             answered += _together(model, group)
             group, size = [], 0
@@ -92,14 +93,24 @@ def answers(model: Model, jobs: Sequence[Sequence[Sequence[Any]]], batch: int) -
     return answered + _together(model, group)
 
 
-def _together(model: Model, jobs: Sequence[Sequence[Sequence[Any]]]) -> list[Answer]:
+def _together(model: Model, jobs: Sequence[Columns]) -> list[Answer]:
     """Compute jobs in one batch; if that fails each alone, so that each gets its own refusal."""
     if len(jobs) > 1:
         with contextlib.suppress(Exception):
-            together = model.table(model.named([row for job in jobs for row in job]))
-            rows = iter(together.rows)
-            return [Computed(together.names, [next(rows) for _ in job]) for job in jobs]
+            together = model.table(_joined(jobs))
+            columns = together.outputs().values
+            ends = list(accumulate(map(len, jobs)))
+            if len(together) == ends[-1]:
+                return [
+                    Computed(together.names, [list(column[start:end]) for column in columns])
+                    for start, end in zip([0, *ends], ends, strict=False)
+                ]
     return [model.answer(job) for job in jobs]
+
+
+def _joined(jobs: Sequence[Columns]) -> Columns:
+    columns = zip(*(job.values for job in jobs), strict=True)
+    return Columns(jobs[0].names, [list(chain.from_iterable(parts)) for parts in columns])
 
 
 def message_of(answered: list[Answer]) -> bytes:

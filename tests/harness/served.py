@@ -1,13 +1,14 @@
 """A Service in process, and calls to it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlship.domain.digests import Digest
+from mlship.domain.predicted import Batch
 from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
 from mlship.runtime.groups import Written
@@ -31,7 +32,7 @@ class Memory:
         self.kept: list[Prediction] = []
         self.is_full = False
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Batch) -> Written:
         written: Written = Future()
         if self.is_full:
             written.set_exception(UnavailableError("the disk is full", hint="make room"))

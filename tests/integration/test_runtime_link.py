@@ -8,13 +8,14 @@ from typing import cast
 import pytest
 import uvloop
 
+from mlship.domain.columns import Columns
 from mlship.runtime import link
 from mlship.runtime.link import Report
 from mlship.runtime.processes import WorkerProcess
 from mlship.runtime.spawned import Spawned
 
-SMALL = [[[1.0]]]
-LARGE = [[["x" * 1000]] * 5000]
+SMALL = [Columns.of([[1.0]])]
+LARGE = [Columns.of([["x" * 1000]] * 5000)]
 """More than a link holds, so that it is sent in parts."""
 
 

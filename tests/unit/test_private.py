@@ -1,6 +1,5 @@
 """Columns that are not logged, or only as a hash: what the log has, and who can use it no more."""
 
-from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mlship.config.layers import from_yaml, resolve
 from mlship.domain import private
 from mlship.domain.bundle import Row, Value
 from mlship.domain.environment import of_serving, of_supervisor
+from mlship.domain.predicted import Batch
 from mlship.domain.prediction import Prediction
 from mlship.domain.private import Rule
 from mlship.domain.release import Release
@@ -56,7 +56,7 @@ class Kept:
     def __init__(self) -> None:
         self.predictions: list[Prediction] = []
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Batch) -> Written:
         self.predictions += predictions
         written: Written = Future()
         written.set_result(None)

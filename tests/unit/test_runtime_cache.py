@@ -25,6 +25,10 @@ class Fake:
         self.cancelled: list[Job] = []
         self.is_busy = False
 
+    def admit(self, size: int) -> None:
+        if self.is_busy:
+            raise RefusedRequest(f"no room for {size} bytes", status=429, hint="")
+
     def submit(self, job: Job) -> None:
         if self.is_busy:
             raise RefusedRequest("the model is busy", status=429, hint="")
@@ -39,7 +43,7 @@ class Fake:
 
     def answer(self) -> None:
         for job in self.waiting:
-            job.finish(Computed(NAMES, [(f"{row[0]!r}",) for row in job.rows]))
+            job.finish(Computed(NAMES, [[f"{row[0]!r}" for row in job.rows]]))
         self.waiting = []
 
 
@@ -56,11 +60,11 @@ class World:
         (answer,) = answers
         assert isinstance(answer, Computed)
         assert answer.names == NAMES
-        return [row[0] for row in answer.rows]
+        return list(answer.columns[0])
 
     def begin(self, *values: Any) -> list[Answer]:
         answers: list[Answer] = []
-        self.job = Job(Table([(value,) for value in values]), 9.0, answers.append, "id")
+        self.job = Job(Table.of([(value,) for value in values]), 9.0, answers.append, "id")
         self.cached.submit(self.job)
         return answers
 
@@ -88,7 +92,7 @@ def test_values_that_are_equal_for_python_are_not_the_same_row(one: object, othe
 
 def test_columns_do_not_run_into_each_other() -> None:
     world = World()
-    tables = [Table([("ab", "c")]), Table([("a", "bc")])]
+    tables = [Table.of([("ab", "c")]), Table.of([("a", "bc")])]
     for table in tables:
         world.cached.submit(Job(table, 9.0, lambda _: None, "id"))
     world.model.answer()
@@ -116,12 +120,12 @@ def test_rows_whose_outputs_have_other_names_are_not_mixed() -> None:
     world = World()
     world.ask(1)
     answers = world.begin(2)
-    world.job.finish(Computed(("b", "a"), [("B", "A")]))
+    world.job.finish(Computed(("b", "a"), [["B"], ["A"]]))
     world.model.waiting = []
-    assert answers == [Computed(("b", "a"), [("B", "A")])]
+    assert answers == [Computed(("b", "a"), [["B"], ["A"]])]
     again = world.begin(1)
-    world.job.finish(Computed(NAMES, [("1",)]))
-    assert again == [Computed(NAMES, [("1",)])]
+    world.job.finish(Computed(NAMES, [["1"]]))
+    assert again == [Computed(NAMES, [["1"]])]
 
 
 def test_a_large_row_is_not_kept() -> None:
@@ -157,3 +161,11 @@ def test_what_the_model_says_of_itself_is_passed_on() -> None:
     assert world.model.cancelled == [world.job]
     assert not world.cached.health().is_ready
     assert world.cached.digest == world.model.digest
+
+
+def test_the_memory_for_requests_is_the_computers() -> None:
+    world = World()
+    world.cached.admit(7)
+    world.model.is_busy = True
+    with pytest.raises(RefusedRequest, match="no room for 7 bytes"):
+        world.cached.admit(7)

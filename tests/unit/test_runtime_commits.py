@@ -1,10 +1,9 @@
 """The log behind the event loop: one append a turn, and each request hears of its own."""
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import Future
 
-from mlship.domain.prediction import Prediction
+from mlship.domain.predicted import Batch
 from mlship.errors import UnavailableError
 from mlship.runtime import commits as module
 from mlship.runtime.commits import Commits
@@ -19,7 +18,7 @@ class Log:
         self.is_closed = False
         self.fault: Exception | None = None
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Batch) -> Written:
         if self.fault is not None:
             raise self.fault
         if self.is_closed:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tracemalloc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -35,6 +35,9 @@ class Transport(asyncio.BaseTransport):
         assert not self.is_ended, "nothing follows the end"
         self.written += data
 
+    def writelines(self, parts: Sequence[bytes]) -> None:
+        self.write(b"".join(parts))
+
     def pause_reading(self) -> None:
         self.is_reading = False
 
@@ -64,9 +67,16 @@ class Begun:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.is_cancelled = False
+        self.held = 1
 
     def cancel(self) -> None:
         self.is_cancelled = True
+
+    def hold(self) -> None:
+        self.held += 1
+
+    def end(self) -> None:
+        self.held -= 1
 
 
 class Side:
@@ -620,9 +630,30 @@ def test_a_large_body_for_which_there_is_no_room_is_told_to_come_later(side: Sid
     second.check(11)
     assert (second.statuses(), second.transport.is_ended) == ([503], True)
     assert "no room" in second.error()
+    assert b"\r\nretry-after: 1\r\n" in second.transport.written
     first.send(b" " * 5_900_000)
     assert len(side.begun) == 1
     assert all_room_is_there(side)
+
+
+def test_a_response_takes_memory_until_its_client_has_read_it(side: Side) -> None:
+    read, lost, small = Client(side), Client(side), Client(side)
+    for client, unsent in ((read, 70_000), (lost, 70_000), (small, 60_000)):
+        client.send(POST)
+        client.transport.unsent = unsent
+        client.answer()
+    assert [begun.held for begun in side.begun] == [2, 2, 1]
+    read.connection.check(side.now)
+    assert side.begun[0].held == 2
+    read.transport.unsent = 0
+    read.connection.check(side.now)
+    lost.connection.connection_lost(None)
+    assert [begun.held for begun in side.begun] == [1, 1, 1]
+    read.send(POST)
+    read.transport.unsent = 70_000
+    read.answer()
+    read.connection.resume_writing()
+    assert side.begun[-1].held == 1
 
 
 UPGRADE = b"GET /%d HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"

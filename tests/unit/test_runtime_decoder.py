@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from mlship.domain.bundle import Field, Schema
-from mlship.runtime import decoder, http, rows
+from mlship.runtime import column_check, http, rows
 from mlship.runtime.decoder import RowDecoder
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.jobs import Table
@@ -51,7 +51,7 @@ def by_hand(body: bytes, schema: Schema) -> Any:
 
 def compiled(body: bytes, schema: Schema, row_decoder: RowDecoder) -> Any:
     try:
-        return list(decoder.check(row_decoder.decode(body), schema))
+        return list(column_check.check(row_decoder.decode(body), schema))
     except RefusedRequest as refusal:
         return refusal.fault
 
@@ -128,5 +128,5 @@ def test_a_number_that_overflows_is_the_clients_error() -> None:
     row_decoder = RowDecoder(SCHEMA)
     body = json.dumps(GOOD).replace("1.5", "1e400").encode()
     with pytest.raises(RefusedRequest) as refusal:
-        decoder.check(row_decoder.decode(body), SCHEMA)
+        column_check.check(row_decoder.decode(body), SCHEMA)
     assert refusal.value.status == 400

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlship.domain.bundle import Bundle, Head, Hooks, Row
+from mlship.domain.columns import Columns
 from mlship.runtime import refusals
 from mlship.runtime.counts import CLASSES, SECONDS
 from mlship.runtime.metrics import Metrics
@@ -42,7 +43,7 @@ def metrics_of(bundle: Bundle) -> Metrics:
 
 def classes_of(bundle: Bundle, rows: list[Row]) -> dict[tuple[str, str], float]:
     metrics = metrics_of(bundle)
-    metrics.predicted(rows, shadow=False, waited=0.0)
+    metrics.predicted(Columns.of_rows(rows), shadow=False, waited=0.0)
     return {
         (dict(labels)["output"], dict(labels)["class"]): number
         for (name, labels), number in samples_of(metrics.text()).items()
@@ -170,7 +171,7 @@ def test_a_wait_and_a_latency_are_in_the_bucket_that_holds_them(folder: Path) ->
     metrics = metrics_of(iris_draft(Hooks()))
     for seconds in (0.0004, 0.02, 29.0, 100.0):
         metrics.answered("/predict", 200, seconds)
-        metrics.predicted([], shadow=False, waited=seconds)
+        metrics.predicted(Columns(), shadow=False, waited=seconds)
     samples = samples_of(metrics.text())
     for name in ("mlship_request_seconds", "mlship_queue_seconds"):
         counts = [value(samples, f"{name}_bucket", le=str(bound)) for bound in SECONDS]

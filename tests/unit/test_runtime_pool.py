@@ -5,17 +5,19 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
+from mlship.domain.bundle import Value
+from mlship.domain.columns import Columns
 from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
 from mlship.runtime.link import Answers, Failed, Loaded, Unfit
-from mlship.runtime.pool import GRACE_SECONDS, QUEUE_BYTES, SILENT_SECONDS, Pool
+from mlship.runtime.memory import MEMORY_BYTES
+from mlship.runtime.pool import GRACE_SECONDS, SILENT_SECONDS, Pool
 from mlship.runtime.processes import Events
 from tests.harness.bundles import iris_bundle
 
@@ -25,10 +27,14 @@ class Fake:
 
     def __init__(self, events: Events) -> None:
         self.events = events
-        self.jobs: Sequence[Sequence[Sequence[Any]]] = []
+        self.jobs: Sequence[Columns] = []
         self.is_killed = self.is_closed = False
 
-    def send(self, jobs: Sequence[Sequence[Sequence[Any]]]) -> None:
+    def rows(self) -> list[list[tuple[Value, ...]]]:
+        """Return the rows of each job that it was sent."""
+        return [list(job) for job in self.jobs]
+
+    def send(self, jobs: Sequence[Columns]) -> None:
         assert not self.jobs, "it has not answered yet"
         self.jobs = jobs
 
@@ -45,9 +51,7 @@ class Fake:
 
     def answer(self) -> None:
         jobs, self.jobs = self.jobs, []
-        self.events.reported(
-            Answers([Computed(("y",), [[row[0]] for row in rows]) for rows in jobs])
-        )
+        self.events.reported(Answers([Computed(("y",), [list(rows.values[0])]) for rows in jobs]))
 
 
 class World:
@@ -101,7 +105,7 @@ class World:
             self.answers[name] = answer
 
         job = Job(
-            Table([(float(number),) for number in range(rows)]), self.now + seconds, finish, name
+            Table.of([(float(number),) for number in range(rows)]), self.now + seconds, finish, name
         )
         job.size = size
         self.pool.submit(job)
@@ -136,13 +140,13 @@ def test_what_comes_in_one_turn_is_sent_together_and_answered_in_order(world: Wo
     world.submit("a")
     world.submit("b", rows=2)
     world.turn()
-    assert world.workers[0].jobs == [[(0.0,)], [(0.0,), (1.0,)]]
+    assert world.workers[0].rows() == [[(0.0,)], [(0.0,), (1.0,)]]
     world.submit("c")
     world.turn()
     assert world.pool.queued() == 1
     assert world.pool.in_flight() == 2
     world.workers[0].answer()
-    assert world.answers["b"] == Computed(("y",), [[0.0], [1.0]])
+    assert world.answers["b"] == Computed(("y",), [[0.0, 1.0]])
     world.turn()
     world.workers[0].answer()
     assert list(world.answers) == ["a", "b", "c"]
@@ -192,18 +196,25 @@ def test_a_request_that_would_be_late_is_refused_at_once(folder: Path) -> None:
     assert world.pool.queued() == 4
 
 
-def test_requests_that_wait_take_a_bounded_part_of_the_memory(folder: Path) -> None:
+def test_requests_take_a_bounded_part_of_the_memory_until_they_are_answered(folder: Path) -> None:
     world = World(folder)
     world.load()
-    large = QUEUE_BYTES // 4
+    large = MEMORY_BYTES // 4
 
     def submit(name: str, size: int) -> Job:
         return world.submit(name, size=size)
 
-    submit("alone", 2 * QUEUE_BYTES)
+    alone = submit("alone", 2 * MEMORY_BYTES)
+    world.turn()
+    world.workers[0].answer()
+    world.turn()
     with pytest.raises(RefusedRequest):
         submit("beside it", 1)
-    world.turn()
+    with pytest.raises(RefusedRequest):
+        world.pool.admit(1)
+    for _ in range(2):
+        alone.release()
+    world.pool.admit(2 * MEMORY_BYTES)
     waiting = [submit(name, large) for name in "abcd"]
     with pytest.raises(RefusedRequest) as refusal:
         submit("e", large)
@@ -211,10 +222,12 @@ def test_requests_that_wait_take_a_bounded_part_of_the_memory(folder: Path) -> N
     assert "take all memory that is for them" in str(refusal.value)
     world.pool.cancel(waiting[0])
     submit("e", large)
-    world.workers[0].answer()
     world.turn()
-    for name in "fghi":
-        submit(name, large)
+    world.workers[0].answer()
+    with pytest.raises(RefusedRequest):
+        submit("f", large)
+    waiting[1].release()
+    submit("f", large)
 
 
 def test_a_free_worker_refuses_nothing(folder: Path) -> None:
@@ -234,7 +247,7 @@ def test_work_whose_client_has_gone_is_not_done(world: World) -> None:
     assert world.pool.queued() == 1
     world.workers[0].answer()
     world.turn()
-    assert world.workers[0].jobs == [[(0.0,)]]
+    assert world.workers[0].rows() == [[(0.0,)]]
     world.workers[0].answer()
     assert sorted(world.answers) == ["a", "c"]
     assert world.refusals == ["gone"]
@@ -274,7 +287,7 @@ def test_a_worker_that_ends_fails_only_what_it_computed(world: World) -> None:
     assert len(world.workers) == 2, "the first time at once"
     assert not world.pool.health().is_ready
     world.load()
-    assert world.workers[1].jobs == [[(0.0,)]], "what waited; never the poison"
+    assert world.workers[1].rows() == [[(0.0,)]], "what waited; never the poison"
     world.workers[1].answer()
     assert status_of(world, "other") == 200
     assert world.pool.health() == Health(
@@ -326,7 +339,7 @@ def test_a_hung_worker_is_replaced_when_all_it_computes_is_late(world: World) ->
 
 
 def test_a_client_without_patience_ends_no_worker(world: World) -> None:
-    job = Job(Table([(0.0,)] * 5_000), world.now + 0.001, lambda _: None, "much", world.now + 30)
+    job = Job(Table.of([(0.0,)] * 5_000), world.now + 0.001, lambda _: None, "much", world.now + 30)
     world.pool.submit(job)
     world.turn()
     for _ in range(50):
@@ -387,7 +400,7 @@ def test_what_a_dropped_job_leads_to_is_let_go(world: World) -> None:
     world.turn()
     exchange = Exchange()
     known = weakref.ref(exchange)
-    job = Job(Table([(0.0,)]), world.now + 30, exchange.heard, "gone")
+    job = Job(Table.of([(0.0,)]), world.now + 30, exchange.heard, "gone")
     world.pool.submit(job)
     world.pool.cancel(job)
     del exchange

@@ -109,7 +109,7 @@ class World:
     def submit(self, *names: str) -> None:
         for name in names:
             finish = self._finish(name)
-            self.pool.submit(Job(Table([(float(ord(name)),)]), 30.0, finish, name))
+            self.pool.submit(Job(Table.of([(float(ord(name)),)]), 30.0, finish, name))
         self.turn()
 
     def _finish(self, name: str) -> Callable[[Answer], None]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlship.domain.columns import PIECE_ROWS, Columns
 from mlship.domain.digests import Digest
+from mlship.domain.predicted import Predicted
 from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
 from mlship.runtime.record import Recorder
@@ -115,6 +117,38 @@ def test_a_full_disk_fails_the_request_and_leaves_no_torn_line(
     recorder.append([prediction("after")]).result(5)
     recorder.close()
     assert logged(tmp_path) == ["before", "after"]
+
+
+def test_a_large_request_is_written_in_pieces_and_all_of_it_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path, "r0", lambda: NOON)
+    number = 2 * PIECE_ROWS + 1
+    large = Predicted(
+        request_id="large",
+        release=Digest("sha256:" + "0" * 64),
+        slot="r0",
+        time=NOON,
+        inputs=Columns(("length",), [[1.5] * number]),
+        outputs=Columns(("species",), [["setosa"] * number]),
+        latency_ms=0.5,
+    )
+    recorder.append([prediction("before")]).result(5)
+    original, writes = os.write, [0]
+
+    def full_at_the_third(handle: int, data: bytes) -> int:
+        writes[0] += 1
+        if writes[0] == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(handle, data)
+
+    monkeypatch.setattr(os, "write", full_at_the_third)
+    with pytest.raises(UnavailableError, match="No space left on device"):
+        recorder.append(large).result(5)
+    assert logged(tmp_path) == ["before"]
+    recorder.append(large).result(5)
+    recorder.close()
+    assert logged(tmp_path) == ["before", *(f"large.{place}" for place in range(number))]
 
 
 def test_after_a_failed_sync_the_segment_is_not_trusted_again(

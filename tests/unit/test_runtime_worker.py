@@ -1,6 +1,7 @@
 """What a worker computes, the messages of its link, and what it is measured for at its start."""
 
 import socket
+from array import array
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from mlship.domain.bundle import Row
-from mlship.errors import ProjectError
+from mlship.domain.bundle import Row, Value
+from mlship.domain.columns import Columns, packed
 from mlship.runtime import link, warmup, worker
 from mlship.runtime.faults import Fault
-from mlship.runtime.jobs import Computed, Refused
+from mlship.runtime.jobs import Computed, Refused, Table
 from mlship.runtime.link import Answers, Frames, Loaded
 from mlship.runtime.model import Model
 from tests.harness.bundles import SETOSA, VIRGINICA, iris_bundle
@@ -38,6 +39,11 @@ def preprocess(rows):
 """
 
 
+def columns(*jobs: list[list[Value]]) -> list[list[list[Value]]]:
+    """Return the columns of each job."""
+    return [[list(column) for column in zip(*rows, strict=True)] for rows in jobs]
+
+
 @pytest.fixture(scope="module")
 def picky(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("worker") / "iris"
@@ -47,11 +53,10 @@ def picky(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 3, 100])
 def test_each_job_gets_its_own_answer(picky: Model, batch: int) -> None:
-    long = [101.0, *A[1:]]
-    answers = worker.answers(picky, [[A], [B, A], [A, long], [B]], batch)
+    long: list[Value] = [101.0, *A[1:]]
+    answers = worker.answers(picky, columns([A], [B, A], [A, long], [B]), batch)
     names = [
-        [row[0] for row in answer.rows] if isinstance(answer, Computed) else answer.status
-        for answer in answers
+        answer.columns[0] if isinstance(answer, Computed) else answer.status for answer in answers
     ]
     assert names == [["setosa"], ["virginica", "setosa"], 400, ["virginica"]]
     assert isinstance(answers[2], Refused)
@@ -60,10 +65,11 @@ def test_each_job_gets_its_own_answer(picky: Model, batch: int) -> None:
 
 def test_a_hook_that_sorts_rows_gives_no_job_the_answer_of_another_one(tmp_path: Path) -> None:
     iris_bundle(tmp_path / "iris", preprocess=SORTED)
-    first, second, both = worker.answers(Model.load(tmp_path / "iris", None), [[B], [A], [B, A]], 4)
+    model = Model.load(tmp_path / "iris", None)
+    first, second, both = worker.answers(model, columns([B], [A], [B, A]), 4)
     assert isinstance(first, Computed)
     assert isinstance(second, Computed)
-    assert [first.rows[0][0], second.rows[0][0]] == ["virginica", "setosa"]
+    assert [first.columns[0], second.columns[0]] == [["virginica"], ["setosa"]]
     assert isinstance(both, Refused)
     assert "in another order" in both.fault.message
 
@@ -71,11 +77,11 @@ def test_a_hook_that_sorts_rows_gives_no_job_the_answer_of_another_one(tmp_path:
 def test_nan_from_a_hook_or_a_model_is_an_error_of_its_row(tmp_path: Path) -> None:
     iris_bundle(tmp_path / "iris", postprocess=EMPTY)
     model = Model.load(tmp_path / "iris", None)
-    answer = model.answer([A, B])
+    answer = model.answer(model.named([*zip(A, B, strict=True)]))
     assert isinstance(answer, Refused)
     assert (answer.status, answer.fault.field) == (400, "rows[1].petal_length")
     assert "probability_setosa is nan" in answer.fault.message
-    assert isinstance(model.answer([A]), Computed)
+    assert isinstance(model.answer(model.named([*zip(A, strict=True)])), Computed)
 
 
 def test_an_output_that_no_message_holds_is_an_error_of_its_job(
@@ -102,9 +108,29 @@ def test_values_keep_their_types_on_the_link() -> None:
     assert isinstance(reports[1], Answers)
     first = reports[1].answers[0]
     assert isinstance(first, Computed)
-    assert [(type(value), repr(value)) for value in first.rows[0]] == [
+    assert [(type(value), repr(value)) for value in first.columns[0]] == [
         (type(value), repr(value)) for value in row
     ]
+
+
+def test_columns_of_floats_are_arrays_on_both_ways_of_the_link() -> None:
+    floats, mixed = [0.5, -0.0, 1e-320, 1.0] * 4, [1, 1.0, None, 2.5] * 4
+    table = Table(("a", "b"), [packed(floats), packed(mixed)])
+    data = link.of_jobs([table])[4:]
+    assert array("d", floats).tobytes() in data
+    ((first, second),) = link.jobs_of(data)
+    assert isinstance(first, array)
+    assert [list(map(repr, first)), list(map(repr, second))] == [
+        list(map(repr, floats)),
+        list(map(repr, mixed)),
+    ]
+    computed = Computed(("a", "b"), [array("d", floats).tobytes(), mixed])
+    (report,) = Frames().reports(link.of_report(Answers([computed])))
+    assert isinstance(report, Answers)
+    answer = report.answers[0]
+    assert isinstance(answer, Computed)
+    assert len(answer) == 16
+    assert list(map(repr, answer.outputs())) == list(map(repr, table))
 
 
 class Wire:
@@ -119,9 +145,10 @@ class Wire:
 
 
 def test_jobs_arrive_whole_and_the_end_is_told() -> None:
-    jobs: list[list[tuple[Any, ...]]] = [[(1.0, "a")], [(2, None), (True, "")]]
+    rows: list[list[tuple[Any, ...]]] = [[(1.0, "a")], [(2, None), (True, "")]]
+    jobs = [Columns.of(job) for job in rows]
     wire: Any = Wire(link.of_jobs(jobs) + link.of_jobs(jobs)[:-1])
-    assert link.receive(wire) == [[list(row) for row in job] for job in jobs]
+    assert link.receive(wire) == [job.values for job in jobs]
     assert link.receive(wire) is None
     assert isinstance(wire, Wire | socket.socket)
 
@@ -170,10 +197,3 @@ def test_outputs_of_other_types_are_not_the_same() -> None:
     assert warmup._is_same([{"y": 1.0}], [{"y": 1.0}])
     assert not warmup._is_same([{"y": 1}], [{"y": 1.0}])
     assert not warmup._is_same([{"y": True}], [{"y": 1}])
-
-
-def test_outputs_of_different_names_are_refused() -> None:
-    from mlship.runtime.model import computed
-
-    with pytest.raises(ProjectError, match="different names"):
-        computed([{"a": 1}, {"b": 1}])

@@ -8,7 +8,7 @@ ids and the log are the same for each of them.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from mlship.domain.bundle import Row
+from mlship.domain.columns import Columns
 from mlship.runtime.http import Request, Response
 
 
@@ -16,12 +16,12 @@ class Predictions(NamedTuple):
     """What the model answered to the rows of one request.
 
     Attributes:
-        outputs: the outputs for each row, at least one.
+        outputs: of at least one row.
         ids: the id of each prediction.
         request_id: the id of the request.
     """
 
-    outputs: Sequence[Row]
+    outputs: Columns
     ids: Sequence[str]
     request_id: str
 
@@ -30,12 +30,12 @@ class Call(NamedTuple):
     """A decoded request.
 
     Attributes:
-        rows: at least one, before their values are checked.
+        rows: at least one, before their values are checked, unless they are a `Table`.
         encode: writes the response; it raises `RefusedRequest` if the requested form cannot carry
             the outputs.
     """
 
-    rows: Sequence[Any]
+    rows: Sequence[Any] | Columns
     encode: Callable[[Predictions], Response]
 
 

@@ -5,31 +5,35 @@ containers, https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-infe
 KServe's V1 protocol, https://kserve.github.io/website.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from mlship.domain.bundle import Schema
+from mlship.domain.columns import Columns
 from mlship.runtime import http
 from mlship.runtime.dialects import Call, Dialect, Predictions, predict, tables
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.http import Request
 
-_Reader = Callable[[Any, Schema], list[Any]]
+_Received: TypeAlias = Sequence[Any] | Columns
+_Reader = Callable[[Any, Schema], _Received]
 
 
-def _records(rows: Any, schema: Schema) -> list[Any]:
+def _records(rows: Any, schema: Schema) -> _Received:
     return tables.of_list(rows, schema, "dataframe_records")
 
 
-def _split(split: Any, _: Schema) -> list[Any]:
+def _split(split: Any, _: Schema) -> _Received:
     return tables.of_split(split, "dataframe_split")
 
 
-def _instances(rows: Any, schema: Schema) -> list[Any]:
+def _instances(rows: Any, schema: Schema) -> _Received:
     return tables.of_list(rows, schema, "instances")
 
 
-def _inputs(value: Any, schema: Schema) -> list[Any]:
+def _inputs(value: Any, schema: Schema) -> _Received:
     if isinstance(value, dict):
         return tables.of_columns(value, "inputs")
     return tables.of_list(value, schema, "inputs")
@@ -56,13 +60,15 @@ def v1(schema: Schema, release: str) -> Dialect:
 
 
 def _dialect(schema: Schema, release: str, forms: Mapping[str, _Reader]) -> Dialect:
+    after = b"," + msgspec.json.encode({"release": release})[1:]
+
     def encode(predictions: Predictions) -> http.Response:
-        return http.of_json({"predictions": predict.records(predictions), "release": release})
+        return predict.response(predictions, b'{"predictions":', after)
 
     def decode(request: Request) -> Call:
         media = http.check_media(request, http.JSON, tables.CSV)
         if media == tables.CSV:
-            rows: list[Any] = tables.of_csv(request.body, schema)
+            rows: _Received = tables.of_csv(request.body, schema)
         else:
             rows = _rows(tables.decode(request.body), schema, forms)
         http.check_rows(len(rows))
@@ -71,7 +77,7 @@ def _dialect(schema: Schema, release: str, forms: Mapping[str, _Reader]) -> Dial
     return decode
 
 
-def _rows(body: Mapping[str, Any], schema: Schema, forms: Mapping[str, _Reader]) -> list[Any]:
+def _rows(body: Mapping[str, Any], schema: Schema, forms: Mapping[str, _Reader]) -> _Received:
     names = [name for name in body if name not in _BESIDE]
     if len(names) != 1 or names[0] not in forms:
         message = f"the body has the keys {', '.join(name[:40] for name in names[:8])}"

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from mlship.domain.bundle import Bundle, Label, Row, Value, probability_of
+from mlship.domain.bundle import Bundle, Label, Value, probability_of
+from mlship.domain.columns import Columns
 from mlship.runtime.dialects import tensors
 from mlship.runtime.faults import RefusedRequest
 
@@ -75,7 +76,7 @@ class Outputs:
             selected.append(Selected(name, binary, self._top(name, named, place)))
         return selected
 
-    def tensors(self, selected: Sequence[Selected], outputs: Sequence[Row]) -> list[Output]:
+    def tensors(self, selected: Sequence[Selected], outputs: Columns) -> list[Output]:
         """Return a tensor of shape [rows] for each output, or [rows, classes]."""
         return [
             self._classification(chosen, outputs)
@@ -84,7 +85,7 @@ class Outputs:
                 chosen.name,
                 self._datatypes[chosen.name],
                 [len(outputs)],
-                [row[chosen.name] for row in outputs],
+                list(outputs.column(chosen.name)),
                 chosen.is_binary,
             )
             for chosen in selected
@@ -105,15 +106,15 @@ class Outputs:
             raise RefusedRequest(message, field=field, hint=hint)
         return min(top, len(self._classes.get(name, ())))
 
-    def _classification(self, chosen: Selected, outputs: Sequence[Row]) -> Output:
+    def _classification(self, chosen: Selected, outputs: Columns) -> Output:
         """Return `probability:place:label` of the likeliest classes, the likeliest first."""
-        classes = list(enumerate(self._classes[chosen.name]))
+        classes = self._classes[chosen.name]
+        labels = [label for label, _ in classes]
+        columns = [outputs.column(column) for _, column in classes]
         values: list[Value] = []
-        for row in outputs:
-            ranked = sorted(classes, key=lambda known: (-_share(row[known[1][1]]), known[0]))
-            values += [
-                f"{row[column]}:{place}:{label}" for place, (label, column) in ranked[: chosen.top]
-            ]
+        for shares in zip(*columns, strict=True):
+            places = sorted(range(len(shares)), key=lambda place: -_share(shares[place]))
+            values += [f"{shares[place]}:{place}:{labels[place]}" for place in places[: chosen.top]]
         shape = [len(outputs), chosen.top]
         return Output(chosen.name, tensors.BYTES, shape, values, chosen.is_binary)
 

@@ -3,23 +3,29 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from mlship.domain.bundle import ID, Schema
+from mlship.domain.columns import Columns
 from mlship.runtime import http
 from mlship.runtime.decoder import RowDecoder
 from mlship.runtime.dialects import Call, Dialect, Predictions, tables
 from mlship.runtime.http import Request, Response
 
+_encode = msgspec.json.Encoder().encode
+
 
 def dialect(schema: Schema, release: str) -> Dialect:
     """Return the dialect; its responses in JSON have the name of the release."""
     decoder = RowDecoder(schema)
+    before = _encode({"release": release})[:-1] + b',"predictions":'
 
     def encode(predictions: Predictions) -> Response:
-        return http.of_json({"release": release, "predictions": records(predictions)})
+        return response(predictions, before, b"}")
 
     def decode(request: Request) -> Call:
         if http.check_media(request, http.JSON, tables.CSV) == tables.CSV:
-            rows: Sequence[Any] = tables.of_csv(request.body, schema)
+            rows: Sequence[Any] | Columns = tables.of_csv(request.body, schema)
         else:
             rows = decoder.decode(request.body)
         http.check_rows(len(rows))
@@ -28,6 +34,22 @@ def dialect(schema: Schema, release: str) -> Dialect:
     return decode
 
 
-def records(predictions: Predictions) -> list[dict[str, Any]]:
-    """Return an object for each prediction: its id, then the outputs."""
-    return [{ID: id_, **row} for id_, row in zip(predictions.ids, predictions.outputs, strict=True)]
+def response(predictions: Predictions, before: bytes, after: bytes) -> Response:
+    """Return an array with an object for each prediction, its id and the outputs, within JSON.
+
+    Args:
+        predictions: the predictions.
+        before: what is written before the array.
+        after: what is written after it.
+    """
+    names = (ID, *predictions.outputs.names)
+    parts = [before, b"["]
+    start = 0
+    for piece in predictions.outputs.pieces():
+        ids = predictions.ids[start : start + len(piece)]
+        if start:
+            parts.append(b",")
+        start += len(piece)
+        parts.append(_encode(Columns(names, (list(ids), *piece.values)).objects())[1:-1])
+    body = b"".join([*parts, b"]", after])
+    return Response(status=200, headers={"content-type": http.JSON}, body=body)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from mlship.domain.bundle import ID, Field, Schema, Value
+from mlship.domain.columns import Columns
 from mlship.runtime import http
 from mlship.runtime.dialects import Predictions
 from mlship.runtime.faults import RefusedRequest
@@ -26,7 +27,7 @@ _CONSTANTS: Final = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 _decode: Final = partial(json.loads, parse_constant=_CONSTANTS.__getitem__)
 
 
-def of_split(split: Any, place: str) -> list[dict[str, Any]]:
+def of_split(split: Any, place: str) -> list[Any] | Columns:
     """Return the rows of `{"columns": [...], "data": [[...], ...]}`.
 
     Raises:
@@ -46,10 +47,10 @@ def of_split(split: Any, place: str) -> list[dict[str, Any]]:
     if not all(isinstance(name, str) for name in columns) or len(set(columns)) != len(columns):
         message = "the columns are not different names"
         raise RefusedRequest(message, field=f"{place}.columns", hint="name each column once")
-    return [_named(row, columns, f"{place}.data[{n}]") for n, row in enumerate(split["data"])]
+    return _by_columns(split["data"], columns, f"{place}.data")
 
 
-def of_columns(columns: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
+def of_columns(columns: Mapping[str, Any], place: str) -> Columns:
     """Return the rows of `{"column": [value, ...], ...}`.
 
     Raises:
@@ -66,10 +67,10 @@ def of_columns(columns: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
     if len(lengths) > 1:
         message = "the columns have different numbers of values"
         raise RefusedRequest(message, field=place, hint="send a value of each column for each row")
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return Columns(tuple(columns), tuple(columns.values()))
 
 
-def of_list(rows: Any, schema: Schema, place: str) -> list[Any]:
+def of_list(rows: Any, schema: Schema, place: str) -> list[Any] | Columns:
     """Return rows that are objects, or lists of values in the order of the columns.
 
     Raises:
@@ -79,13 +80,15 @@ def of_list(rows: Any, schema: Schema, place: str) -> list[Any]:
         raise RefusedRequest("it is not a list", field=place, hint="send a list of rows")
     http.check_rows(len(rows), place)
     names = [field.name for field in schema.inputs]
+    if all(isinstance(row, list) for row in rows):
+        return _by_columns(rows, names, place)
     return [
         _named(row, names, f"{place}[{number}]") if isinstance(row, list) else row
         for number, row in enumerate(rows)
     ]
 
 
-def of_csv(body: bytes, schema: Schema) -> list[dict[str, Any]]:
+def of_csv(body: bytes, schema: Schema) -> Columns:
     """Return the rows of a CSV file whose header names the columns; an empty cell is a null.
 
     Raises:
@@ -109,24 +112,34 @@ def of_csv(body: bytes, schema: Schema) -> list[dict[str, Any]]:
         if len(line) != len(header):
             message = f"the line has {len(line)} cells, and the header {len(header)}"
             raise RefusedRequest(message, row=number, hint=hint)
-    return [
-        {name: _cell(text, fields.get(name)) for name, text in zip(header, line, strict=True)}
-        for line in lines
+    columns = [
+        [_cell(line[place], fields.get(name)) for line in lines]
+        for place, name in enumerate(header)
     ]
+    return Columns(header, columns)
 
 
 def to_csv(predictions: Predictions) -> Response:
     """Return the predictions as CSV: a header, then for each row its id and the outputs."""
-    names = list(predictions.outputs[0])
+    outputs = predictions.outputs
     file = io.StringIO(newline="")
     writer = csv.writer(file)
-    writer.writerow([ID, *names])
-    writer.writerows(
-        [id_, *(_text(row[name]) for name in names)]
-        for id_, row in zip(predictions.ids, predictions.outputs, strict=True)
-    )
+    writer.writerow([ID, *outputs.names])
+    texts = [map(_text, column) for column in outputs.values]
+    writer.writerows(zip(predictions.ids, *texts, strict=True))
     headers = {"content-type": f"{CSV}; charset=utf-8"}
     return Response(status=200, headers=headers, body=file.getvalue().encode())
+
+
+def _by_columns(rows: list[Any], names: Sequence[str], place: str) -> list[Any] | Columns:
+    """Return rows that are lists of values in the order of the names.
+
+    Raises:
+        RefusedRequest: a row is no list, or has another number of values.
+    """
+    if names and all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        return Columns(names, [[row[number] for row in rows] for number in range(len(names))])
+    return [_named(row, names, f"{place}[{number}]") for number, row in enumerate(rows)]
 
 
 def _named(row: Any, names: Sequence[str], place: str) -> dict[str, Any]:

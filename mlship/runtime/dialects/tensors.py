@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from mlship.domain.bundle import Field, Kind, Schema, Value
+from mlship.domain.columns import Columns
 from mlship.runtime import http
 from mlship.runtime.faults import RefusedRequest
 
@@ -64,7 +65,7 @@ def datatype_of(field: Field) -> str:
     return _OF_KIND[field.kind]
 
 
-def to_rows(tensors: Sequence[Tensor], schema: Schema) -> list[dict[str, Any]]:
+def to_columns(tensors: Sequence[Tensor], schema: Schema) -> Columns:
     """Return the rows of one tensor for each column, or of one of shape [rows, columns].
 
     Raises:
@@ -83,7 +84,7 @@ def to_rows(tensors: Sequence[Tensor], schema: Schema) -> list[dict[str, Any]]:
         message = f"the tensors have different numbers of rows: {lengths}"
         raise RefusedRequest(message, field="inputs", hint="send tensors of the same shape")
     http.check_rows(next(iter(lengths.values())), "inputs")
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return Columns(tuple(columns), tuple(columns.values()))
 
 
 def to_bytes(values: Sequence[Value], datatype: str, name: str) -> bytes:

@@ -64,7 +64,7 @@ def dialect(bundle: Bundle, release: str, version: str) -> Dialect:
     def decode(request: Request) -> Call:
         header, binary = _parts(request)
         infer = _decode(header)
-        rows = tensors.to_rows(_tensors(infer, binary), bundle.schema)
+        rows = tensors.to_columns(_tensors(infer, binary), bundle.schema)
         wanted = [(output.name, output.parameters) for output in infer.outputs]
         selected = outputs.select(wanted, infer.parameters)
 
@@ -73,7 +73,7 @@ def dialect(bundle: Bundle, release: str, version: str) -> Dialect:
                 "model_name": bundle.name,
                 "model_version": version,
                 "id": predictions.request_id if infer.id is None else infer.id,
-                "parameters": {"release": release, "predictions": predictions.ids},
+                "parameters": {"release": release, "predictions": list(predictions.ids)},
             }
             return _response(answer, outputs.tensors(selected, predictions.outputs))
 

@@ -52,7 +52,7 @@ def dialect(bundle: Bundle, release: str, version: str) -> Dialect:
             hint = f"the model is {bundle.name}, version {version}"
             message = f"model {infer.model_name[:80]} {infer.model_version[:20]} not found"
             raise RefusedRequest(message, hint=hint, status=404)
-        rows = tensors.to_rows(_tensors(infer), bundle.schema)
+        rows = tensors.to_columns(_tensors(infer), bundle.schema)
         wanted = [(output.name, _parameters(output.parameters)) for output in infer.outputs]
         selected = outputs.select(wanted, _parameters(infer.parameters))
         is_raw = bool(infer.raw_input_contents)
