@@ -42,6 +42,9 @@ images. Tests that need one cluster take the second one, which those that need t
 CLUSTERS = "TEST_CLUSTERS_STARTED"
 """Names the file that appears when clusters that are being started are up, or failed to start."""
 _CLUSTER_SECONDS = 45 * 60
+PLUGINS = "-p no:hypothesispytest -p no:anyio"
+"""Options of pytest in projects of tests, for a test that needs more to take away. These plugins
+come with the libraries of mlship's own tests; their import takes longer than that of pytest."""
 AGAIN = "TEST_AGAIN"
 """Set where a test against real services that fails is run a second time; see decision 62."""
 
@@ -114,7 +117,10 @@ def rank(item: pytest.Item) -> int:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Wait for clusters that are being started, outside the time that the test may take."""
+    """Wait for clusters that are being started, outside the time that the test may take.
+
+    A test has variables of its own: which cluster it may use, and how projects run their tests.
+    """
     started = os.environ.get(CLUSTERS)
     if started and needs_cluster(item):
         deadline = time.monotonic() + _CLUSTER_SECONDS
@@ -124,4 +130,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         second = os.environ.get("TEST_KUBECONFIG_PRODUCTION")
         if second and group(item) == SECOND:
             patch.setenv("TEST_KUBECONFIG", second)
+        if ORDER[rank(item)] in REAL:
+            patch.setenv("PYTEST_ADDOPTS", PLUGINS)
         return (yield)

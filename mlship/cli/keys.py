@@ -55,7 +55,7 @@ def show(
     Example: mlship keys show
     """
     from mlship import wire
-    from mlship.domain.trust import pem
+    from mlship.domain.public_keys import pem
     from mlship.wire import signing
     from mlship.wire.backends import shares_ledger
 

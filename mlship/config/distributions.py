@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import Distribution
 
+from mlship.config import installation
 from mlship.config.installation import DISTRIBUTION, MODULE
 
 
@@ -25,6 +26,14 @@ def of_modules(modules: Iterable[str]) -> set[str]:
 def installed() -> Mapping[str, Sequence[Distribution]]:
     """Return the distributions of each top-level module that Python finds."""
     return _installed(tuple(sys.path))
+
+
+def others() -> tuple[str, ...]:
+    """Return the installed distributions that provide `mlship` and are not this one."""
+    providers = [distribution.name for distribution in installed().get(MODULE, ())]
+    commands = importlib.metadata.entry_points(group="console_scripts", name=MODULE)
+    scripts = [(script.name, script.dist.name) for script in commands if script.dist is not None]
+    return installation.others({MODULE: providers}, scripts)
 
 
 @functools.lru_cache(maxsize=4)

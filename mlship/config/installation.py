@@ -308,16 +308,6 @@ def others(
     return tuple(sorted(name for name in names if normalised(name) != DISTRIBUTION))
 
 
-def installed_others() -> tuple[str, ...]:
-    """Return the result of `others` for the distributions of this environment."""
-    scripts = [
-        (script.name, script.dist.name)
-        for script in metadata.entry_points(group="console_scripts")
-        if script.dist is not None
-    ]
-    return others(metadata.packages_distributions(), scripts)
-
-
 def _without_hash(lines: Sequence[Line]) -> list[Line]:
     return [line for line in lines if not line.is_constraint and "--hash=sha256:" not in line.text]
 

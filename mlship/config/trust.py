@@ -9,9 +9,10 @@ from msgspec import Meta
 from mlship.config.texts import Name
 from mlship.domain import ssh_keys
 from mlship.domain.identity import REF, WORKFLOW, Workflow
+from mlship.domain.public_keys import KEY
 from mlship.domain.sessions import WorkflowSigner
 from mlship.domain.ssh_keys import KIND, LINE
-from mlship.domain.trust import KEY, SCOPES, Scope, Signer
+from mlship.domain.trust import SCOPES, Scope, Signer
 
 EMAIL: Final = r"[^\s@,*?!\"\x00-\x1f\x7f]+@[^\s@,*?!\"\x00-\x1f\x7f]+"
 
@@ -144,10 +145,10 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ),
     ] = None
     attested: Annotated[
-        dict[str, Name],
+        dict[str, str],
         Meta(
-            description="further statements that an image must have before it runs: the name of "
-            "the signer, by the type of the statement"
+            description="statements of other tools that an image must have before it runs: the "
+            "file in the project with the public key in PEM, by the type of the statement"
         ),
     ] = {}
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from mlship.domain import attestation, provenance, release_statement
 from mlship.domain.image import Reference
-from mlship.domain.trust import Scope, Signer, pem
+from mlship.domain.public_keys import pem
+from mlship.domain.trust import Scope, Signer
 from mlship.errors import ConfigError
 
 ROUTER: Final = "https://mlship.dev/router/v1"

@@ -22,7 +22,7 @@ class Signing(Protocol):
 
     @property
     def key(self) -> Digest:
-        """The id of the key, see `mlship.domain.trust.key_id`."""
+        """The id of the key, see `mlship.domain.public_keys.key_id`."""
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of a message: the same one for the same message.

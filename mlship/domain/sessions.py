@@ -16,9 +16,10 @@ from mlship.domain import digests, dsse
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import STATEMENT_TYPE, Record
 from mlship.domain.identity import MOST, Attested, Identify, Workflow, shown
+from mlship.domain.public_keys import key_id
 from mlship.domain.release import Release
 from mlship.domain.signatures import Signatures
-from mlship.domain.trust import SCOPES, Prove, Scope, Signer, Trust, key_id
+from mlship.domain.trust import SCOPES, Prove, Scope, Signer, Trust
 from mlship.errors import ConfigError, IntegrityError
 
 PREDICATE_TYPE: Final = "https://mlship.dev/session/v1"

@@ -23,7 +23,7 @@ _START: Final = b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"
 
 
 def parse(line: str) -> str:
-    """Return the public key of a line in mlship's own form, see `mlship.domain.trust.KEY`.
+    """Return the public key of a line in mlship's own form, see `mlship.domain.public_keys.KEY`.
 
     Raises:
         ConfigError: it is no Ed25519 key of OpenSSH.

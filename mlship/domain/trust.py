@@ -4,9 +4,6 @@ A record is a claim until somebody who may make it has signed it. `sift` reads t
 project, parents before children, and says of each one that does not count why not.
 """
 
-import base64
-import hashlib
-import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -20,6 +17,7 @@ from mlship.domain.dsse import Envelope
 from mlship.domain.evidence import Claim, Record, Step
 from mlship.domain.facts import Facts
 from mlship.domain.people import People
+from mlship.domain.public_keys import key_id
 from mlship.errors import ConfigError, IntegrityError
 
 Scope = Literal["build", "staging", "production", "approve"]
@@ -27,9 +25,6 @@ Scope = Literal["build", "staging", "production", "approve"]
 in production, and that a person approves."""
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
-
-KEY: Final = r"^ed25519:[A-Za-z0-9+/]{43}=(?!\n)$"
-"""A public key: its 32 bytes, in base64."""
 
 _BUILD: Final[tuple[Step, ...]] = (
     *("train", "test"),
@@ -56,14 +51,11 @@ WHOLE: Final[tuple[Step, ...]] = ("train", "deploy-staging", "sign-ledger", "app
 
 _CLAIMS: Final = frozenset(get_args(Claim))
 
-_SUBJECT_INFO: Final = bytes.fromhex("302a300506032b6570032100")
-"""What stands before the 32 bytes of an Ed25519 key in its DER form (RFC 8410)."""
-
 _CLOCKS: Final = timedelta(hours=1)
 """How far the clocks of two machines may be apart."""
 
 Sealed = tuple[str, Digest, Envelope]
-"""A public key (see `KEY`), and an envelope with the digest of its bytes."""
+"""A public key (see `mlship.domain.public_keys`), and an envelope with the digest of its bytes."""
 
 Verify = Callable[[Sequence[Sealed]], Container[Digest]]
 """Returns the digests of those envelopes whose signature is by the key beside them."""
@@ -77,7 +69,7 @@ class Signer(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: for people.
-        key: the public one, as in `KEY`.
+        key: the public one, as `mlship.domain.public_keys.KEY`.
         may: what the signer's records may be about.
         since: records of an earlier time do not count; `None` for no beginning.
         until: records of a later time do not count; `None` for no end.
@@ -154,30 +146,6 @@ class Untrusted(msgspec.Struct, frozen=True, kw_only=True):
 
     record: Record
     reason: str
-
-
-def key_id(public: str) -> Digest:
-    """Return the id of a public key: the SHA-256 of its DER form, as other tools compute it.
-
-    Raises:
-        ConfigError: it is no public key.
-    """
-    if not re.fullmatch(KEY, public):
-        raise ConfigError(f"{public[:80]!r} is no public key", hint="`mlship keys show` prints one")
-    raw = base64.b64decode(public.removeprefix("ed25519:"))
-    return Digest("sha256:" + hashlib.sha256(_SUBJECT_INFO + raw).hexdigest())
-
-
-def pem(public: str) -> str:
-    """Return a public key in PEM, as other tools read it.
-
-    Raises:
-        ConfigError: it is no public key.
-    """
-    key_id(public)
-    der = _SUBJECT_INFO + base64.b64decode(public.removeprefix("ed25519:"))
-    text = base64.b64encode(der).decode()
-    return f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n"
 
 
 def everything(_records: Sequence[Record], _own: Container[Digest]) -> Mapping[Digest, str]:

@@ -22,11 +22,12 @@ from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Containerized
 from mlship.domain.history import latest
+from mlship.domain.public_keys import key_id
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.release_statement import ReleaseStatement
 from mlship.domain.signatures import Signatures
-from mlship.domain.trust import SCOPES, Scope, Signer, key_id
+from mlship.domain.trust import Scope, Signer
 from mlship.errors import IntegrityError
 
 _OF_BUILD: Final[tuple[Scope, ...]] = ("build",)
@@ -48,7 +49,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         steps: that the release must have passed.
         known: the records of the ledger that count. Without any, those that are stated at the
             image tell what was passed.
-        attested: further statements that it must have: the name of the signer by the type.
+        attested: statements of other tools that it must have: the public key by the type.
     """
 
     image: Digest
@@ -244,12 +245,22 @@ class _Verification:
     def _others(self) -> list[Check]:
         """Check the statements that the settings ask for."""
         found = []
-        for kind, name in self._wanted.attested.items():
-            signed, reasons = self._signed(kind, SCOPES)
-            own = [each for each in signed if each.signer.name == name]
-            reasons += [f"it is signed by {each.signer.name}" for each in signed if each not in own]
-            found.append(_chosen(kind, own, [""] * len(own), reasons))
+        for kind, public in self._wanted.attested.items():
+            reasons = [self._foreign(each, public) for each in self._found if each.kind == kind]
+            if "" in reasons:
+                found.append(Check(name=kind, holds=True, text=f"{kind}: signed by its key"))
+            else:
+                text = _problem(f"no {kind}", reasons or self._unreadable)
+                found.append(Check(name=kind, holds=False, text=text))
         return found
+
+    def _foreign(self, said: Attestation, public: str) -> str:
+        """Return what is wrong with a statement of another tool; empty if nothing is."""
+        if said.image != self._wanted.image:
+            return f"it is about another image, {digests.short(said.image)}"
+        digest, envelope = said.by(key_id(public))
+        is_valid = digest in self._by.verify([(public, digest, envelope)])
+        return "" if is_valid else "its signature is not one of the key in `trust.attested`"
 
     def _signed(
         self, kind: str, scopes: Collection[Scope], time: datetime | None = None

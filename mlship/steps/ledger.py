@@ -11,8 +11,9 @@ from mlship.domain.checkpoint import Checkpoint
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Record
+from mlship.domain.public_keys import key_id
 from mlship.domain.records import Records
-from mlship.domain.trust import NOT_SIGNED, WHOLE, SignedLedger, Signer, Untrusted, key_id
+from mlship.domain.trust import NOT_SIGNED, WHOLE, SignedLedger, Signer, Untrusted
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
 from mlship.steps.ignored import Doubted
 from mlship.steps.pipeline import Pipeline

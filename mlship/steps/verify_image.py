@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from mlship.config import attested
 from mlship.domain import (
     admission,
     attestation,
@@ -75,7 +76,7 @@ def verify_image(
         release=release,
         steps=_steps(pipeline, target),
         known=tuple(records),
-        attested=config.trust.attested,
+        attested=attested.keys(config.trust.attested, pipeline.root),
     )
     found: list[Attestation] = []
     unreadable: list[str] = []

@@ -5,7 +5,6 @@ file, whose digest stands in the manifest. All else is refused, with what to do.
 """
 
 import importlib
-import importlib.metadata
 import os
 import shlex
 import sys
@@ -17,6 +16,7 @@ from types import FunctionType
 from typing import Any
 
 from mlship.adapters.checkout import code
+from mlship.config import distributions
 from mlship.errors import ProjectError
 from mlship.runtime import trust
 from mlship.runtime.archive import Part
@@ -140,7 +140,7 @@ class Trust:
         file, known = Path(origin).resolve(), [Path(path).resolve() for path in installed]
         if any(file.is_relative_to(place) for place in (*known, self.root.resolve())):
             return None
-        if module.partition(".")[0] in importlib.metadata.packages_distributions():
+        if module.partition(".")[0] in distributions.installed():
             return None
         levels = module.count(".") + (file.name == "__init__.py")
         return file.parents[levels - 1] if levels else file

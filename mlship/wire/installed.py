@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mlship.adapters.checkout import repository
-from mlship.config import installation
+from mlship.config import distributions, installation
 from mlship.config.installation import Installation, Origin
 from mlship.errors import MlshipError
 
@@ -16,9 +16,7 @@ def installed(top: Path | None) -> Installation:
     """
     origin = installation.current()
     source, reason = source_of(origin, top)
-    return Installation(
-        origin=origin, source=source, reason=reason, others=installation.installed_others()
-    )
+    return Installation(origin=origin, source=source, reason=reason, others=distributions.others())
 
 
 def source_of(origin: Origin, top: Path | None) -> tuple[str, str]:

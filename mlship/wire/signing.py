@@ -27,8 +27,9 @@ from mlship.domain import sessions
 from mlship.domain.checkpoint import FORGETFUL
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
+from mlship.domain.public_keys import key_id
 from mlship.domain.signatures import Signatures
-from mlship.domain.trust import OPEN, SCOPES, Signer, Trust, key_id, unproven
+from mlship.domain.trust import OPEN, SCOPES, Signer, Trust, unproven
 from mlship.errors import ConfigError, NotFoundError
 
 THIS_MACHINE: Final = "this machine"

@@ -97,23 +97,27 @@ def at_import(environment: Mapping[str, str]) -> dict[str, str]:
 
 @functools.cache
 def process() -> warm.Warm:
-    """Return the warm process of this worker; it is started when it is first needed."""
-    address = f"\0mlship-tests-{os.getpid()}"
+    """Return the warm processes of this worker; they are started when one is first needed."""
+    name = f"mlship-tests-{os.getpid()}"
+    for kind, seed in warm.SEEDS.items():
+        _start(name, kind, seed)
+    return warm.Warm(name)
+
+
+def _start(name: str, kind: warm.Kind, seed: str) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(address)
+    listener.bind(warm.address(name, kind))
     listener.listen(64)
     with listener:
         started = subprocess.Popen(
-            [sys.executable, "-m", "tests.harness.warm", address[1:], str(listener.fileno())],
+            [sys.executable, "-m", "tests.harness.warm", name, str(listener.fileno()), kind],
             cwd=warm.ROOT,
-            # The hash seed of trainings, which fork from it.
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONHASHSEED": seed},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
         )
     atexit.register(_end, started)
-    return warm.Warm(address)
 
 
 def _end(started: "subprocess.Popen[bytes]") -> None:

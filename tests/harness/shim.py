@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.harness import commands
+from tests.harness import commands, warm
 
 _TEXT = """#!{python} -ISE
 import json, os, signal, socket, sys
@@ -52,7 +52,7 @@ def write(file: Path) -> None:
         passed=commands.PASSED,
         utf_8=commands.UTF_8,
         fixed=commands.at_import(os.environ),
-        address=process.address,
+        address=warm.address(process.name, "commands"),
     )
     file.write_text(text, "utf-8")
     file.chmod(0o755)

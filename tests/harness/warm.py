@@ -2,8 +2,10 @@
 
 Half of a training's processor time is the import of its libraries. The tests run hundreds, so a
 worker starts this process once: each fork runs a whole command, or the server of a command's
-trainings, with arguments, variables, folder and streams of its own. Tests of how processes start
-and end, of locales, and the whole path run real ones: `tests.harness.commands` chooses.
+trainings, with arguments, variables, folder and streams of its own. A second one does it for
+offline predictions, with their hash seed, and imports when it is first asked. Tests of how
+processes start and end, of locales, and the whole path run real ones: `tests.harness.commands`
+chooses.
 """
 
 import atexit
@@ -12,6 +14,7 @@ import functools
 import gc
 import importlib
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -21,26 +24,41 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any, Literal, NoReturn
+from types import ModuleType, SimpleNamespace
+from typing import IO, Any, BinaryIO, Final, Literal, NoReturn
 
 import msgspec
 
+from mlship.adapters.checkout import jobs, predictor
 from mlship.adapters.mlflow import library
+from mlship.runtime import __main__ as runtime
+from mlship.runtime import trust
 
 ROOT = Path(__file__).parents[2]
-Program = Literal["mlship", "mlship.training"]
-_IMPORTED = (
-    "mlship.cli.main",
-    "mlship.training.train",
-    # Only trainings that convert import it; the tests have many.
-    "mlship.training.forms.trees",
-    "mlship.training.scoring.score",
-    "mlflow.store.model_registry.sqlalchemy_store",
+Program = Literal["mlship", "mlship.training", "mlship.runtime"]
+Kind = Literal["commands", "predictions"]
+SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
+"""The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
+_PACKAGES = (
+    *("adapters", "cli", "config", "domain", "reports", "steps", "templates"),
+    *("training", "wire"),
 )
+"""The folders of mlship that commands and trainings import; replicas are other processes."""
+_LIBRARIES = (
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "cryptography.hazmat.primitives.serialization.ssh",
+    "jinja2",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "typer._adapters",
+)
+_OF_PREDICTIONS = (
+    *("mlship.runtime.predict", "onnxruntime", "pandas"),
+    *("sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline"),
+)
+"""What replicas of the tests' projects import, and nothing of what only training needs."""
 _LONGEST = 1 << 20
 _MOST_DESCRIPTORS = 8
 _FREE = 200
@@ -97,10 +115,10 @@ class Started:
 
 
 class Warm:
-    """The process at an address, from any other one."""
+    """The processes at the addresses that begin with a name, from any other process."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def start(
         self,
@@ -119,7 +137,8 @@ class Warm:
             descriptors=list(descriptors),
         )
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.connect(self.address)
+        kind: Kind = "predictions" if program == "mlship.runtime" else "commands"
+        connection.connect(address(self.name, kind))
         socket.send_fds(connection, [msgspec.json.encode(call)], list(descriptors.values()))
         return Started(connection, [program, *arguments])
 
@@ -145,32 +164,65 @@ class Warm:
         made.stdin, made.stdout = os.fdopen(our_in, "wb", 0), os.fdopen(our_out, "rb")
         return made
 
-    def subprocess(self) -> SimpleNamespace:
-        """Return what takes the place of the module `subprocess` in `jobs`."""
+    def predict(
+        self, command: Sequence[str], *, env: Mapping[str, str], **streams: BinaryIO
+    ) -> Started:
+        """Start an offline prediction, as `mlship.adapters.checkout.predictor` asks."""
+        start = [sys.executable, "-P", "-m", "mlship.runtime"]
+        assert list(command[: len(start)]) == start, command
+        assert env["PYTHONHASHSEED"] == SEEDS["predictions"], env
+        files = (streams["stdin"], streams["stdout"], streams["stderr"])
+        descriptors = {number: file.fileno() for number, file in enumerate(files)}
+        return self.start("mlship.runtime", command[len(start) :], Path.cwd(), env, descriptors)
+
+    def places(self) -> Iterator[tuple[ModuleType, SimpleNamespace]]:
+        """Yield the modules that start such processes, and what is their `subprocess` here."""
         kept = ("PIPE", "STDOUT", "TimeoutExpired")
         names = {name: getattr(subprocess, name) for name in kept}
-        return SimpleNamespace(Popen=self.popen, **names)
+        yield jobs, SimpleNamespace(Popen=self.popen, **names)
+        yield predictor, SimpleNamespace(Popen=self.predict)
 
 
-def main(address: str, descriptor: int) -> None:
+def address(name: str, kind: Kind) -> str:
+    """Return where a process listens."""
+    return f"\0{name}-{kind}"
+
+
+def main(name: str, descriptor: int, kind: Kind) -> None:
     """Fork for each call until stdin ends; in a fork, run the program."""
+    listener = socket.socket(fileno=descriptor)
+    if kind == "predictions" and 0 in select.select([0, listener.fileno()], [], [])[0]:
+        return  # no test predicts
     gc.disable()
-    migrated = _database()
-    for name in _IMPORTED:
-        importlib.import_module(name)
+    migrated = _database() if kind == "commands" else b""
+    for module in _modules() if kind == "commands" else _OF_PREDICTIONS:
+        importlib.import_module(module)
+    if kind == "predictions":
+        trust.skops_io()
     gc.freeze()
     gc.enable()
-    call = _serve(socket.socket(fileno=descriptor))
+    call = _serve(listener)
+    if call.program == "mlship.runtime":
+        _end(lambda: sys.exit(runtime.main(call.arguments, os.environ)))
+    for place, replaced in Warm(name).places():
+        place.__dict__["subprocess"] = replaced
     if call.program == "mlship":
         library.__dict__["create_database"] = functools.partial(_copy, migrated)
-        _patch_jobs(Warm(address))
         from mlship.cli.main import main as command
 
         _end(command)
-    else:
-        from mlship.training.__main__ import main as job
+    from mlship.training.__main__ import main as job
 
-        sys.exit(job(call.arguments))
+    sys.exit(job(call.arguments))
+
+
+def _modules() -> Iterator[str]:
+    """Yield what a fork finds imported: all that a command may need, and the libraries below."""
+    for package in _PACKAGES:
+        found = importlib.import_module(f"mlship.{package}")
+        modules = pkgutil.walk_packages(found.__path__, f"{found.__name__}.")
+        yield from (module.name for module in modules if not module.name.endswith("__main__"))
+    yield from _LIBRARIES
 
 
 def _end(command: Callable[[], None]) -> NoReturn:
@@ -286,10 +338,5 @@ def _write_in(encoding: str) -> None:
     sys.stderr = os.fdopen(2, "w", 1, out[0], "backslashreplace", closefd=False)
 
 
-def _patch_jobs(warm: Warm) -> None:
-    jobs = importlib.import_module("mlship.adapters.checkout.jobs")
-    jobs.__dict__["subprocess"] = warm.subprocess()
-
-
 if __name__ == "__main__":
-    main(f"\0{sys.argv[1]}", int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), msgspec.convert(sys.argv[3], Kind))

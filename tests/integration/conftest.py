@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlship.adapters.checkout import jobs
 from tests.harness import commands
 from tests.mistakes.starts import Starts
 
 
 @pytest.fixture(autouse=True)
 def _warm_trainings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let trainings of this process fork from the warm one, but in tests marked `cold`."""
+    """Let trainings and predictions fork from the warm processes, but in tests marked `cold`."""
     if not request.node.get_closest_marker("cold"):
-        monkeypatch.setattr(jobs, "subprocess", commands.process().subprocess())
+        for place, replaced in commands.process().places():
+            monkeypatch.setattr(place, "subprocess", replaced)
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,11 @@ def test_counts_and_reasons(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".pytest_cache"))
 
 
-def test_tests_leave_nothing_that_makes_the_tree_dirty_or_it_is_told(tmp_path: Path) -> None:
+def test_tests_leave_nothing_that_makes_the_tree_dirty_or_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Hypothesis's plugin of pytest, too, which other tests leave out.
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     folder = tmp_path / "tests" / "unit"
     folder.mkdir(parents=True)
     (tmp_path / "own.py").write_text("x = 1\n")

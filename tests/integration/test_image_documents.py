@@ -21,21 +21,24 @@ from packaging.utils import canonicalize_name
 from mlship.adapters.checkout import lock
 from mlship.adapters.images.registry.referrers import RegistryReferrers
 from mlship.adapters.images.registry.registries import Registries
+from mlship.config.attested import keys as attested_keys
 from mlship.config.project import ImageConfig
-from mlship.domain import attestation, provenance, release_statement
+from mlship.domain import attestation, provenance, release_statement, verification
 from mlship.domain import bundle as bundles
 from mlship.domain.facts import Trained
 from mlship.domain.image import Reference, reference
+from mlship.domain.public_keys import pem
 from mlship.domain.referrers import CYCLONEDX, Document
 from mlship.domain.sbom import Material, sbom
-from mlship.domain.trust import pem
+from mlship.domain.signatures import Signatures
+from mlship.domain.verification import Wanted
 from tests.fakes.store import tiny_release
 from tests.harness.bundles import iris_bundle
 from tests.harness.images import BASE, Project, oci_images
 from tests.harness.places import Notes
 from tests.harness.samples import NOON
 from tests.harness.services import installed, require
-from tests.harness.signing import key
+from tests.harness.signing import key, verified
 
 pytestmark = pytest.mark.service("registry")
 
@@ -206,3 +209,32 @@ def test_cosign_verifies_what_is_attested_and_refuses_another_key(
         (line,) = found.stdout.splitlines()
         assert json.loads(base64.b64decode(json.loads(line)["payload"]))["predicateType"] == kind
         assert cosign(*ask, "--key", "other.pub", home=tmp_path).returncode != 0
+
+
+def test_what_cosign_attests_is_verified(repository: str, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", None, repository=repository)
+    built = project.images.build(project.release, project.bundle, base=None)
+    image = reference(project.images.push(built).reference)
+    assert image.digest
+    kind = "https://cosign.sigstore.dev/attestation/vuln/v1"
+    (tmp_path / "found.json").write_text('{"scanner": {"uri": "trivy"}}')
+    services = cosign("signing-config", "create", home=tmp_path)
+    (tmp_path / "services.json").write_text(services.stdout)
+    assert cosign("generate-key-pair", home=tmp_path).returncode == 0
+    attested = cosign(
+        *("attest", "--key", "cosign.key", "--type", "vuln", "--predicate", "found.json"),
+        *("--signing-config", "services.json", str(image)),
+        home=tmp_path,
+    )
+    assert attested.returncode == 0, attested.stderr
+    (tmp_path / "other.pub").write_text(pem(key().public))
+    for name, expected in {"cosign.pub": True, "other.pub": False}.items():
+        keys = attested_keys({kind: name}, tmp_path)
+        found = [
+            attestation.read(each.document.data)
+            for each in project.images.attached(image, attestation.BUNDLE)
+        ]
+        wanted = Wanted(image=image.digest, project="iris", home="", attested=keys)
+        by = Signatures(verify=verified)
+        checks = verification.verify(found, (), wanted, by).decision.checks
+        assert {check.name: check.holds for check in checks}[kind] is expected

@@ -11,7 +11,8 @@ from mlship.config.allowed_signers import load, read
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import Config
 from mlship.domain import ssh_keys
-from mlship.domain.trust import Signer, Trust, key_id
+from mlship.domain.public_keys import key_id
+from mlship.domain.trust import Signer, Trust
 from mlship.errors import ConfigError
 from mlship.wire import signing
 from tests.harness.signing import key

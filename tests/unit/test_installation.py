@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlship.config import installation
+from mlship.config import distributions, installation
 from mlship.config.installation import Installation, Origin, arguments, refusal
 from mlship.config.requirements import of_text
 from mlship.errors import ConfigError
@@ -255,3 +256,31 @@ def test_other_distributions_that_provide_the_module_or_the_command_are_found() 
     assert installation.others(ours, [("mlship", "mlship_cd")]) == ()
     assert installation.others(ours | {"mlship": ["mlship", "mlship-cd"]}, []) == ("mlship",)
     assert installation.others(ours, [("mlship", "other"), ("pip", "pip")]) == ("other",)
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "commands", "others"),
+    [
+        (["other"], "mlship/__init__.py,,\nother.txt,,\n", "", ("other",)),
+        (["other"], "other.py,,\n", "mlship = other:main\n", ("other",)),
+        (["other"], "other/mlship.py,,\n", "mlships = other:main\n", ()),
+        (["mlship_cd"], "mlship/__init__.py,,\n", "mlship = mlship.cli.main:main\n", ()),
+        (["two", "one", "mlship_cd"], "mlship/cli/main.py,,\n", "", ("one", "two")),
+    ],
+)
+def test_others_are_read_from_what_is_installed(
+    names: list[str],
+    files: str,
+    commands: str,
+    others: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in names:
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "RECORD").write_text(files)
+        (folder / "entry_points.txt").write_text(f"[console_scripts]\n{commands}")
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    assert distributions.others() == others

@@ -16,7 +16,7 @@ from mlship.adapters.keys.kms import URL, KmsKey, door_of
 from mlship.config.layers import from_yaml, resolve
 from mlship.domain import evidence
 from mlship.domain.evidence import Evidence
-from mlship.domain.trust import key_id
+from mlship.domain.public_keys import key_id
 from mlship.errors import ConfigError, MlshipError, NotFoundError, UnavailableError
 from mlship.wire import signing
 from tests.fakes.timing import patient

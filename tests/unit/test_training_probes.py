@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -172,6 +172,31 @@ def test_booster_without_trees_has_boundaries_all_the_same() -> None:
     )
     assert made is not None
     assert {True, False} == {value > 7.5 for value in made.frame.x}
+
+
+@pytest.mark.parametrize("kind", ["float64", "int64"])
+def test_neighbours_around_each_jump_are_found_in_few_predictions(
+    kind: Literal["float64", "int64"],
+) -> None:
+    asked = 0
+
+    def labels_of(rows: pd.DataFrame) -> Any:
+        nonlocal asked
+        asked += 1
+        return np.searchsorted([-700.3, 12.9, 13.1, 512.25], rows.x.to_numpy())
+
+    values = np.random.default_rng(3).integers(-1_000, 1_000, 200)
+    frame = pd.DataFrame({"x": values.astype(kind)})
+    field = Field(name="x", kind="number" if kind == "float64" else "integer", dtype=kind)
+    made = boundaries.make(labels_of, None, frame, (field,), is_exact=False)
+    assert made is not None
+    jumps = pd.DataFrame({"x": made.frame.x, "jump": made.jumps}).groupby("jump")
+    assert len(jumps) > 20
+    for _, rows in jumps:
+        low, high = rows.x.iloc[:2]
+        assert len(set(labels_of(pd.DataFrame({"x": [low, high]})))) == 2
+        assert abs(high - low) <= (1 if kind == "int64" else 2 * np.spacing(max(abs(rows.x))))
+    assert asked - len(jumps) < 25, "the two numbers of a jump are 53 halvings apart"
 
 
 def test_nullable_whole_numbers_with_gaps_are_probed(tmp_path: Path) -> None:

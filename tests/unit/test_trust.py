@@ -13,8 +13,9 @@ from mlship.adapters.keys.ed25519 import PrivateKey, generate
 from mlship.domain import dsse, evidence, trust
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Step
+from mlship.domain.public_keys import key_id
 from mlship.domain.records import Records
-from mlship.domain.trust import Scope, Sealed, Signer, Trust, key_id
+from mlship.domain.trust import Scope, Sealed, Signer, Trust
 from mlship.errors import ConfigError, ConflictError, IntegrityError
 from tests.harness.samples import NOON, release
 from tests.harness.signing import key, verified

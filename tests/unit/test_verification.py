@@ -205,14 +205,17 @@ def test_what_the_ledger_had_is_told_by_every_statement_that_counts() -> None:
     assert set(heads) == {early.records()[-1].digest, Case().records()[-1].digest}
 
 
-def test_a_further_statement_can_be_asked_for() -> None:
-    wanted = msgspec.structs.replace(WANTED, attested={VULN: "ops"})
+def test_a_statement_of_another_tool_can_be_asked_for() -> None:
+    wanted = msgspec.structs.replace(WANTED, attested={VULN: EVE.public})
     said = attestation.statement("localhost/iris", IMAGE, VULN, {"scanner": "x"})
-    assert f"no {VULN} is attached" in problems(judged(list(attached().values()), wanted))
-    by_other = [*attached().values(), attestation.seal(said, CI)]
-    assert "it is signed by ci" in problems(judged(by_other, wanted))
-    by_ops = [*attached().values(), attestation.seal(said, OPS)]
-    assert judged(by_ops, wanted).decision.verdict == "passed"
+    ours = list(attached().values())
+    assert f"no {VULN} is attached" in problems(judged(ours, wanted))
+    assert "the key in `trust.attested`" in problems(
+        judged([*ours, attestation.seal(said, CI)], wanted)
+    )
+    other = attestation.statement("localhost/iris", OTHER, VULN, {"scanner": "x"})
+    assert "another image" in problems(judged([*ours, attestation.seal(other, EVE)], wanted))
+    assert judged([*ours, attestation.seal(said, EVE)], wanted).decision.verdict == "passed"
 
 
 def changed(kind: str, document: Callable[[], bytes]) -> Callable[[], Verified]:

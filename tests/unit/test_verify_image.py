@@ -15,11 +15,12 @@ from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Deployed, Withdrawn
 from mlship.domain.image import reference
 from mlship.domain.policy import PromotePolicy
+from mlship.domain.public_keys import pem
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.release_statement import KIND
 from mlship.domain.signatures import Signatures
-from mlship.domain.trust import OPEN, Scope, Signer, Trust, pem
+from mlship.domain.trust import OPEN, Scope, Signer, Trust
 from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
 from mlship.steps.approve import approve
 from mlship.steps.attest import attach_statement

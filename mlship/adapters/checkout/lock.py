@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -180,13 +181,17 @@ def _is_address(text: str) -> bool:
 def _installed(name: str, _path: tuple[str, ...]) -> _Installed:
     """Return what is installed of a distribution, read once for a search path.
 
-    Each attribute of `metadata.Distribution` parses the file of metadata anew.
+    Each attribute of `metadata.Distribution` parses the file of metadata anew, with the whole
+    description of the distribution.
     """
     distribution = metadata.distribution(name)
-    return _Installed(
-        version=distribution.version,
-        requires=tuple(Requirement(line) for line in distribution.requires or ()),
-    )
+    text = distribution.read_text("METADATA")
+    if text is None:  # of another form, such as the folder of an egg
+        version, lines = distribution.version, distribution.requires or ()
+    else:
+        headers = HeaderParser().parsestr(text.partition("\n\n")[0])
+        version, lines = headers["Version"], headers.get_all("Requires-Dist", ())
+    return _Installed(version=version, requires=tuple(map(Requirement, lines)))
 
 
 def _needs(distribution: _Installed, extra: str) -> list[Requirement]:

@@ -13,7 +13,7 @@ from typing import Final
 from mlship.adapters.keys.ed25519 import verify
 from mlship.domain import ssh_keys
 from mlship.domain.digests import Digest
-from mlship.domain.trust import key_id
+from mlship.domain.public_keys import key_id
 from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 
 _LIST, _KEYS = 11, 12
@@ -94,7 +94,7 @@ class AgentKey:
 
     Args:
         agent: that has it.
-        public: the public key, as `mlship.domain.trust.KEY`.
+        public: the public key, as `mlship.domain.public_keys.KEY`.
         where: the public key is from, for errors.
     """
 

@@ -1,10 +1,13 @@
-"""Ed25519 keys (RFC 8032), by the package cryptography, which is imported when one is used."""
+"""Ed25519 keys (RFC 8032), and ECDSA keys of other tools, by the package cryptography.
+
+The package is imported when a key is used.
+"""
 
 import base64
 from typing import TYPE_CHECKING, Final
 
 from mlship.domain.digests import Digest
-from mlship.domain.trust import key_id
+from mlship.domain.public_keys import der, key_id
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ class PrivateKey:
         where: it is from, for errors.
 
     Attributes:
-        public: the public key, as `mlship.domain.trust.KEY`.
+        public: the public key, as `mlship.domain.public_keys.KEY`.
         key: its id.
 
     Raises:
@@ -52,7 +55,7 @@ def generate() -> bytes:
 
 
 def of_pem(pem: bytes, where: str) -> str:
-    """Return a public key in PEM as `mlship.domain.trust.KEY`.
+    """Return a public key in PEM as `mlship.domain.public_keys.KEY`.
 
     Raises:
         ConfigError: it is another kind of key, or none.
@@ -71,23 +74,37 @@ def of_pem(pem: bytes, where: str) -> str:
 
 
 def verify(public: str, message: bytes, signature: bytes) -> bool:
-    """Return whether a public key, as `mlship.domain.trust.KEY`, made the signature of a message.
+    """Return whether a public key made the signature of a message.
+
+    Records are signed with Ed25519 keys, of which each message has one signature. Other tools sign
+    with ECDSA keys, too, of the curve P-256, a digest by SHA-256, and signatures in DER form.
+
+    Args:
+        public: the key, see `mlship.domain.public_keys`.
+        message: the message.
+        signature: of it.
 
     Raises:
         ConfigError: it is no public key.
     """
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-    if len(signature) != _SIGNATURE:
-        return False
-    key_id(public)
-    raw = base64.b64decode(public.removeprefix("ed25519:"))
     try:
-        Ed25519PublicKey.from_public_bytes(raw).verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True
+        loaded = load_der_public_key(der(public))
+        if isinstance(loaded, ed25519.Ed25519PublicKey):
+            if len(signature) != _SIGNATURE:
+                return False
+            loaded.verify(signature, message)
+            return True
+        if isinstance(loaded, ec.EllipticCurvePublicKey):
+            loaded.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            return True
+    except (InvalidSignature, ValueError):  # a point that is not on the curve
+        pass
+    return False
 
 
 def _loaded(pem: bytes, where: str) -> "Ed25519PrivateKey":

@@ -24,7 +24,7 @@ from mlship.adapters.keys.ed25519 import of_pem, verify
 from mlship.adapters.targets import gke
 from mlship.config import installation
 from mlship.domain.digests import Digest
-from mlship.domain.trust import key_id
+from mlship.domain.public_keys import key_id
 from mlship.errors import ConfigError, UnavailableError
 
 SCHEME: Final = "gcpkms://"
@@ -81,7 +81,7 @@ class KmsKey:
 
     @cached_property
     def public(self) -> str:
-        """The public key, as `mlship.domain.trust.KEY`.
+        """The public key, as `mlship.domain.public_keys.KEY`.
 
         Raises:
             ConfigError: it has another algorithm, the version is disabled or destroyed, or the

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from mlship import files
 from mlship.adapters.keys.ed25519 import PrivateKey, generate
 from mlship.domain.digests import Digest
-from mlship.domain.trust import key_id
+from mlship.domain.public_keys import key_id
 from mlship.errors import ConfigError, ConflictError, UnavailableError
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ def load(path: Path, ask: Callable[[Path], str]) -> PrivateKey:
 
 
 def load_public(path: Path) -> str:
-    """Return the public key of a file `.pub`, as `mlship.domain.trust.KEY`.
+    """Return the public key of a file `.pub`, as `mlship.domain.public_keys.KEY`.
 
     Raises:
         NotFoundError: there is no such file.

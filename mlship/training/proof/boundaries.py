@@ -18,8 +18,10 @@ Labels = Callable[[pd.DataFrame], Any]
 
 _PAIRS: Final = 64
 _COLUMNS: Final = 50
-_STEPS: Final = 80
-"""Halvings; two numbers of a size are neighbours after 53."""
+_AT_ONCE: Final = 3
+"""Halvings that one prediction answers: to ask a model again takes longer than a few rows more."""
+_ROUNDS: Final = 27
+"""Predictions; two numbers of a size are neighbours after 53 halvings."""
 _THRESHOLDS: Final = 2_000
 """At most so many thresholds of trees are tried, evenly spread, each in five ways."""
 _ROWS: Final = 400
@@ -105,20 +107,21 @@ def _jumps(labels_of: Labels, train: pd.DataFrame, fields: list[Field]) -> Itera
 def _halved(labels_of: Labels, steps: list["_Step"]) -> Iterator[_Part]:
     """Return rows with the last value before each jump, the first one after it, and singles.
 
-    All steps are halved together: each halving is one prediction.
+    All steps are halved together: each prediction is of all values that the next halvings of any
+    step may need.
     """
-    for _ in range(_STEPS):
-        middles = [step.middle() for step in steps]
-        if all(step.is_done(middle) for step, middle in zip(steps, middles, strict=True)):
+    for _ in range(_ROUNDS):
+        middles = [step.middles() for step in steps]
+        if all(step.is_done(halves[0]) for step, halves in zip(steps, middles, strict=True)):
             break
         rows = [
-            step.bases.assign(**{step.name: middle})
-            for step, middle in zip(steps, middles, strict=True)
+            _around(step.bases, step.name, halves).rows
+            for step, halves in zip(steps, middles, strict=True)
         ]
         labels = labels_of(pd.concat(rows, ignore_index=True))
-        for step, middle in zip(steps, middles, strict=True):
-            own, labels = labels[: len(middle)], labels[len(middle) :]
-            step.narrow(middle, own)
+        for step, halves, own in zip(steps, middles, rows, strict=True):
+            step.narrow(halves, labels[: len(own)])
+            labels = labels[len(own) :]
     for step in steps:
         ways = [step.low, step.high] if step.is_whole else _neighbours(step.low, step.high)
         yield _around(step.bases, step.name, ways)
@@ -133,21 +136,35 @@ class _Step:
         self.high = bases[name].to_numpy().copy()
         self.is_whole = self.high.dtype.kind in "iu"
 
-    def middle(self) -> Any:
-        """Return the values halfway."""
-        if self.is_whole:
-            return self.low + (self.high - self.low) // 2
-        return self.low / 2 + self.high / 2
+    def middles(self) -> list[Any]:
+        """Return the values halfway, then those halfway to each of them, and so on.
+
+        Whatever the halving at place k finds, the next one is at place 2 k + 1 or 2 k + 2.
+        """
+        ranges = [(self.low, self.high)]
+        middles = []
+        for place in range(2**_AT_ONCE - 1):
+            low, high = ranges[place]
+            middle = low + (high - low) // 2 if self.is_whole else low / 2 + high / 2
+            middles.append(middle)
+            ranges += [(low, middle), (middle, high)]
+        return middles
 
     def is_done(self, middle: Any) -> bool:
         """Tell whether nothing lies between any two values."""
         return bool(((middle == self.low) | (middle == self.high)).all())
 
-    def narrow(self, middle: Any, labels: Any) -> None:
-        """Take the half that jumps."""
-        stays = ~_differ(self._before, labels)
-        self.low = np.where(stays, middle, self.low)
-        self.high = np.where(stays, self.high, middle)
+    def narrow(self, middles: list[Any], labels: Any) -> None:
+        """Take the half that jumps, as often as the labels of the middles tell."""
+        values, number = np.stack(middles), len(self.bases)
+        labels = labels.reshape(len(values), number, *labels.shape[1:])
+        places, rows = np.zeros(number, int), np.arange(number)
+        for _ in range(_AT_ONCE):
+            middle = values[places, rows]
+            stays = ~_differ(self._before, labels[places, rows])
+            self.low = np.where(stays, middle, self.low)
+            self.high = np.where(stays, self.high, middle)
+            places = 2 * places + 1 + stays
 
 
 def _neighbours(low: Any, high: Any) -> list[Any]:
