@@ -72,10 +72,11 @@ def update(
 
 @app.command("policy")
 def policy(context: typer.Context) -> None:
-    """Print a policy with which a cluster admits only images that a trusted build has signed.
+    """Print a policy by which a cluster admits only signed images.
 
-    It is an ImageValidatingPolicy for Kyverno, which must run in the cluster. It guards the
-    repository of this project, also against those who use the cluster without mlship.
+    Those are admitted that a trusted build has signed. It is an ImageValidatingPolicy for Kyverno,
+    which must run in the cluster. It guards the repository of this project, also against those who
+    use the cluster without mlship.
 
     Example: mlship images policy | kubectl apply -f -
     """

@@ -30,9 +30,10 @@ def verify(
         typer.Option("--for", help="Where it is to run: production asks for more."),
     ] = "production",
 ) -> None:
-    """Verify who signed an image, what it contains and what it has passed.
+    """Verify that an image is what it should be.
 
-    The same is verified before each deployment. The exit code is 3 if the image must not run.
+    Shows who signed it, what it contains and what it has passed. The same is verified before each
+    deployment. The exit code is 3 if the image must not run.
 
     Example: mlship verify europe-docker.pkg.dev/acme/models/iris:3f9a0c12be77
     """
