@@ -163,12 +163,11 @@ def refused(image: str, failed: Sequence[Check], release: Release | None) -> Ref
     """Return the error for an image that must not run."""
     name = str(release) if release else "RELEASE"
     steps = [check.name for check in failed if check.name in _COMMANDS]
-    hint = f"`mlship push-to-registry {name}` attaches what the ledger has"
     if len(steps) == len(failed):
-        commands = " and ".join(f"`mlship {_COMMANDS[step]} {name}`" for step in steps)
-        hint = f"run {commands}, then {hint}"
+        hint = "run " + " and ".join(f"`mlship {_COMMANDS[step]} {name}`" for step in steps)
     else:
-        hint = f"{hint}; if it is not enough, find out who else can write to the registry"
+        hint = f"`mlship push-to-registry {name}` attaches what the ledger has; if it is not "
+        hint += "enough, find out who else can write to the registry"
     return RefusedError(f"{image} must not run: {checks.joined(failed)}", hint=hint)
 
 

@@ -34,6 +34,7 @@ class Withheld(OwnRegistry):
 
     def __init__(self, project: Project, starts: Starts) -> None:
         super().__init__(project, starts)
+        project.done("test")
         project.done("push-to-registry")
         known = {"auths": {self.proxy.host: {"auth": b64encode(":".join(LOGIN).encode()).decode()}}}
         project.write(".git/docker/config.json", json.dumps(known))

@@ -101,6 +101,7 @@ class Starts:
 
     def _pushed(self, folder: Path) -> Project:
         project = self.give("imaged", folder)
+        project.done("test")
         project.done("push-to-registry")
         return project
 
