@@ -16,6 +16,7 @@ from mlship.domain.dsse import IN_TOTO, Envelope, Signature, Signing
 from mlship.domain.dsse import read as read_envelope
 from mlship.domain.dsse import seal as seal_envelope
 from mlship.domain.evidence import STATEMENT_TYPE
+from mlship.domain.untrusted import decoded
 from mlship.errors import IntegrityError
 
 BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -146,10 +147,10 @@ def read(data: bytes) -> Attestation:
             statement is not about exactly one image.
     """
     try:
-        bundle = _BUNDLE.decode(data)
+        bundle = decoded(_BUNDLE.decode, data)
         envelope = bundle.dsse_envelope
-        said = _STATEMENT.decode(envelope.payload)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        said = decoded(_STATEMENT.decode, envelope.payload)
+    except msgspec.DecodeError as error:
         raise _refused(f"it cannot be read: {error}") from error
     if bundle.media_type != BUNDLE:
         raise _refused(f"it is a {bundle.media_type[:100]!r}")

@@ -267,7 +267,7 @@ def manifest(folder: Path, *, expected: Digest | None = None) -> Bundle:
 def _decode(content: bytes, folder: Path) -> Bundle:
     try:
         return msgspec.json.decode(content, type=Bundle)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"{folder / MANIFEST} is not a valid manifest: {error}"
         raise IntegrityError(message, hint="train again, or update mlship") from error
 

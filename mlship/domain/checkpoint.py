@@ -16,6 +16,7 @@ import msgspec
 
 from mlship.domain import digests, dsse
 from mlship.domain.digests import Digest
+from mlship.domain.untrusted import decoded
 from mlship.errors import IntegrityError
 
 TYPE: Final = "application/vnd.mlship.checkpoint+json"
@@ -42,6 +43,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     heads: tuple[Digest, ...]
     time: datetime
+
+
+_CHECKPOINT: Final = msgspec.json.Decoder(Checkpoint)
 
 
 class Memory(Protocol):
@@ -102,12 +106,12 @@ def read(data: bytes) -> tuple[Checkpoint, dsse.Envelope]:
     Raises:
         IntegrityError: it is none.
     """
-    envelope = dsse.read(data)
-    if envelope.payloadType != TYPE:
-        raise _refused(f"it is {envelope.payloadType[:80]!r}")
     try:
-        return msgspec.json.decode(envelope.payload, type=Checkpoint), envelope
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        envelope = dsse.read(data)
+        if envelope.payloadType != TYPE:
+            raise _refused(f"it is {envelope.payloadType[:80]!r}")
+        return decoded(_CHECKPOINT.decode, envelope.payload), envelope
+    except msgspec.DecodeError as error:
         raise _refused(str(error)) from error
 
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import msgspec
 
 from mlship.domain.digests import Digest
-from mlship.errors import IntegrityError
+from mlship.domain.untrusted import decoded
 
 IN_TOTO: Final = "application/vnd.in-toto+json"
 """The type of a payload that is an in-toto Statement."""
@@ -85,24 +85,16 @@ def read(data: bytes) -> Envelope:
     """Return an envelope with one signature, which is not verified.
 
     Raises:
-        IntegrityError: it is none, or not in the form in which `seal` writes it.
+        msgspec.DecodeError: it is none, or not in the form in which `seal` writes it.
     """
-    try:
-        envelope = _ENVELOPE.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
-        raise _refused(str(error)) from error
+    envelope = decoded(_ENVELOPE.decode, data)
     if len(envelope.signatures) != 1:
-        raise _refused(f"it has {len(envelope.signatures)} signatures, not one")
+        raise msgspec.DecodeError(f"it has {len(envelope.signatures)} signatures, not one")
     if _written(envelope.payloadType, envelope.payload, envelope.signatures) != data:
-        raise _refused("it was written in another form")
+        raise msgspec.DecodeError("it was written in another form")
     return envelope
 
 
 def _written(payload_type: str, payload: bytes, signatures: Sequence[Signature]) -> bytes:
     envelope = Envelope(payload=payload, payloadType=payload_type, signatures=tuple(signatures))
     return msgspec.json.encode(envelope, order="deterministic")
-
-
-def _refused(reason: str) -> IntegrityError:
-    message = f"not a signed record of the ledger: {reason}"
-    return IntegrityError(message, hint="restore the ledger from a backup")

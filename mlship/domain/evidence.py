@@ -16,6 +16,7 @@ from mlship import __version__
 from mlship.domain import digests, dsse
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
+from mlship.domain.untrusted import decoded
 from mlship.errors import IntegrityError
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -190,6 +191,7 @@ class _Unknown(msgspec.Struct, frozen=True):
 
 
 _STATEMENT: Final = msgspec.json.Decoder(_Statement)
+_UNKNOWN: Final = msgspec.json.Decoder(_Unknown)
 
 
 class _Predicated(msgspec.Struct, frozen=True):
@@ -200,6 +202,9 @@ class _Linked(msgspec.Struct, frozen=True):
     """The part of a Statement that names the parents of a record."""
 
     predicate: _Predicated
+
+
+_LINKED: Final = msgspec.json.Decoder(_Linked)
 
 
 def encode(evidence: Evidence, by: dsse.Signing | None = None) -> bytes:
@@ -246,8 +251,8 @@ def decode(data: bytes) -> Record:
     """
     envelope, payload = _opened(data)
     try:
-        statement = _STATEMENT.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        statement = decoded(_STATEMENT.decode, payload)
+    except msgspec.DecodeError as error:
         raise _unreadable(payload, error) from error
     predicate = statement.predicate
     subject = statement.subject[0].digest.get("sha256") if statement.subject else None
@@ -274,9 +279,9 @@ def decode(data: bytes) -> Record:
 def parents(data: bytes) -> tuple[Digest, ...]:
     """Return the parents that a record names; none if the bytes are no record."""
     try:
-        named = msgspec.json.decode(_opened(data)[1], type=_Linked).predicate.parents
+        named = decoded(_LINKED.decode, _opened(data)[1]).predicate.parents
         return tuple(map(digests.parse, named))
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, IntegrityError):
+    except (msgspec.DecodeError, IntegrityError):
         return ()
 
 
@@ -288,23 +293,26 @@ def _opened(data: bytes) -> tuple[dsse.Envelope | None, bytes]:
     """
     if not dsse.is_envelope(data):
         return None, data
-    envelope = dsse.read(data)
+    try:
+        envelope = dsse.read(data)
+    except msgspec.DecodeError as error:
+        message = f"not a signed record of the ledger: {error}"
+        raise IntegrityError(message, hint="restore the ledger from a backup") from error
     if envelope.payloadType != dsse.IN_TOTO:
         message = f"a record of the ledger is {envelope.payloadType[:80]!r}, not {dsse.IN_TOTO}"
         raise IntegrityError(message, hint="restore the ledger from a backup")
     return envelope, envelope.payload
 
 
-def _unreadable(data: bytes, error: Exception) -> IntegrityError:
+def _unreadable(data: bytes, error: msgspec.DecodeError) -> IntegrityError:
     try:
-        origin = msgspec.json.decode(data, type=_Unknown).predicate
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        origin = decoded(_UNKNOWN.decode, data).predicate
+    except msgspec.DecodeError:
         origin = None
     if origin is not None and origin.step not in STEPS:
         message = f"mlship {origin.tool} recorded a step that mlship {__version__} does not know: "
         return IntegrityError(message + repr(origin.step[:80]), hint="update mlship")
-    reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-    message = f"not a record of the ledger: {reason}"
+    message = f"not a record of the ledger: {error}"
     return IntegrityError(message, hint="restore the ledger from a backup")
 
 

@@ -20,6 +20,7 @@ from mlship.domain.public_keys import key_id
 from mlship.domain.release import Release
 from mlship.domain.signatures import Signatures
 from mlship.domain.trust import SCOPES, Prove, Scope, Signer, Trust
+from mlship.domain.untrusted import decoded
 from mlship.errors import ConfigError, IntegrityError
 
 PREDICATE_TYPE: Final = "https://mlship.dev/session/v1"
@@ -86,13 +87,13 @@ def read(attested: Attested) -> Session:
     if attested.payload_type != dsse.IN_TOTO:
         raise _refused(f"its payload is {shown(attested.payload_type)}, not {dsse.IN_TOTO}")
     try:
-        statement = _STATEMENT.decode(attested.payload)
+        statement = decoded(_STATEMENT.decode, attested.payload)
         if statement.predicateType != PREDICATE_TYPE:
             kind = shown(statement.predicateType)
             raise _refused(f"its statement is {kind}, not {PREDICATE_TYPE}")
-        session = _SESSION.decode(statement.predicate)
+        session = decoded(_SESSION.decode, bytes(statement.predicate))
         key = key_id(session.key)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise _refused(f"its statement cannot be read: {error}") from error
     except ConfigError as error:
         raise _refused(error.message) from error

@@ -13,12 +13,13 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from mlship.domain.bundle import Row, Value
 from mlship.domain.notation import literal
+from mlship.domain.untrusted import decoded
 from mlship.errors import ProjectError
 
 TOLERANCE = 1e-4
@@ -94,6 +95,9 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     expect: Row | list[Row] | None = None
     tolerance: Annotated[float, msgspec.Meta(ge=0)] = TOLERANCE
+
+
+_LINE: Final = msgspec.json.Decoder(_Line)
 
 
 def read(path: Path) -> list[Request]:
@@ -172,8 +176,8 @@ def judge(
 
 def _request(line: bytes, place: str, number: int) -> Request:
     try:
-        parsed = msgspec.json.decode(line, type=_Line)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        parsed = decoded(_LINE.decode, line)
+    except msgspec.DecodeError as error:
         raise ProjectError(f"{place}: {error}", hint="correct this line of the workload") from error
     expect = parsed.expect if isinstance(parsed.expect, list) else [parsed.expect or {}]
     count = len(parsed.request) if isinstance(parsed.request, list) else 1

@@ -277,7 +277,7 @@ def of_json(content: bytes, path: Path) -> Report:
     """
     try:
         report = msgspec.json.decode(content, type=Report)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise IntegrityError(
             f"{path} is not a report: {error}", hint="write it with this version of mlship"
         ) from error

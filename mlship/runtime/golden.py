@@ -32,7 +32,7 @@ def read(folder: Path) -> list[Example]:
         return []
     try:
         return msgspec.json.Decoder(Example).decode_lines(path.read_bytes())
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         message = f"{path}: {error}"
         raise IntegrityError(message, hint="train again") from error
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 from mlship.domain import api_keys, tls
 from mlship.domain.bundle import Row
+from mlship.domain.untrusted import decoded
 from mlship.domain.workload import Reply, Request
 from mlship.errors import ConfigError, UnavailableError
 
@@ -33,6 +34,9 @@ _Send: TypeAlias = Callable[[Request, float], Reply]
 class _Body(msgspec.Struct, frozen=True):
     release: str
     predictions: tuple[Row, ...]
+
+
+_BODY: Final = msgspec.json.Decoder(_Body)
 
 
 def replay(
@@ -216,10 +220,10 @@ def _at_rate(
 def _reply(response: "httpx.Response", rows: int, latency_ms: float) -> Reply:
     body, error = _Body(release="", predictions=()), ""
     try:
-        body = msgspec.json.decode(response.content, type=_Body)
+        body = decoded(_BODY.decode, response.content)
         if len(body.predictions) != rows:
             error = f"{len(body.predictions)} predictions for {rows} rows"
-    except (msgspec.DecodeError, msgspec.ValidationError) as problem:
+    except msgspec.DecodeError as problem:
         error = f"the response has no predictions: {problem}"
     if not response.is_success:
         error = f"HTTP {response.status_code}: {response.text[:200]}"

@@ -132,8 +132,9 @@ def test_a_file_of_a_run_writes_nothing_outside_of_its_folder(
     assert not list(tmp_path.rglob("evil.txt"))
 
 
-def test_a_fact_of_a_newer_version_says_so(machines: Machines, tmp_path: Path) -> None:
-    machines.place.artifacts(tmp_path / "newer").add("fact", b'{"fact":"sunset"}')
+@pytest.mark.parametrize("data", [b'{"fact":"sunset"}', b'{"fact":"\xff"}'])
+def test_a_fact_of_a_newer_version_says_so(machines: Machines, tmp_path: Path, data: bytes) -> None:
+    machines.place.artifacts(tmp_path / "newer").add("fact", data)
     with pytest.raises(IntegrityError, match="not a fact that this version knows") as caught:
         machines.store().versions()
     assert "update mlship" in caught.value.hint

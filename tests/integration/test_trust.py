@@ -244,8 +244,8 @@ def test_a_checkpoint_tells_another_machine_what_is_gone(desk: Desk, tmp_path: P
     [
         (lambda text: text.replace('"sig":"', '"sig":"AAAA'), "is not one of signer this machine"),
         (lambda text: text.replace("checkpoint", "other"), "not a checkpoint"),
-        (lambda text: text[:-9], "not a signed record"),
-        (lambda _: "", "not a signed record"),
+        (lambda text: text[:-9], "not a checkpoint"),
+        (lambda _: "", "not a checkpoint"),
         (lambda text: text.replace("sha256:", "sha256:0", 1), "which `trust` does not name"),
     ],
     ids=["signature", "type", "cut off", "empty", "key"],

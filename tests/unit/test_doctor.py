@@ -496,6 +496,7 @@ def test_a_registry_that_wants_a_password_is_asked_for_the_right_to_push(
     [
         (httpx.Response(200, text="<html>"), "is not a container registry"),
         (httpx.Response(200, json=["tags"]), "is not a container registry"),
+        (httpx.Response(200, content=b'{"tags": ["\xff"]}'), "is not a container registry"),
         (httpx.Response(503), "answered 503"),
     ],
 )

@@ -520,7 +520,7 @@ def test_the_command_of_a_plugin_is_named_without_secrets(
     monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], shown: str
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program, path: program)
-    monkeypatch.setattr(credential_plugin, "_output", lambda *_, **__: b"nonsense")
+    monkeypatch.setattr(credential_plugin, "_output", lambda *_, **__: b'{"kind":"\xff"}')
     plugin = credential_plugin.Plugin(
         command, version="v1", cluster=None, mode="Never", environment={}, path="", hint=""
     )

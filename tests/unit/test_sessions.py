@@ -153,6 +153,10 @@ HOSTILE: dict[str, tuple[Callable[[], str], str]] = {
         "its statement cannot be read",
     ),
     "no statement": (lambda: bundle(payload=b"said"), "its statement cannot be read"),
+    "a statement that is not UTF-8": (
+        lambda: bundle(payload=b'{"_type":"\xff"}'),
+        "it is not UTF-8",
+    ),
     "a payload of another type": (lambda: bundle(kind="text/plain"), "its payload is text/plain"),
     "two subjects": (
         lambda: bundle(

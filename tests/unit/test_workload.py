@@ -131,6 +131,7 @@ def test_the_body_is_posted_as_it_is_and_the_release_that_answers_is_kept() -> N
         (httpx.Response(503, text="no replica is ready"), "HTTP 503: no replica is ready"),
         (httpx.Response(422, json={"error": "x"}), "HTTP 422"),
         (httpx.Response(200, text="<html>"), "has no predictions"),
+        (httpx.Response(200, content=b'{"release": "\xff"}'), "has no predictions"),
         (httpx.Response(200, json={"y": 1}), "has no predictions"),
         (predicted(0), "0 predictions for 1 rows"),
         (predicted(2), "2 predictions for 1 rows"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from mlship.domain.identity import Identity
+from mlship.domain.untrusted import decoded
 from mlship.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def read(data: bytes) -> Bundle:
         IntegrityError: it is none of this form.
     """
     try:
-        bundle = _BUNDLE.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        bundle = decoded(_BUNDLE.decode, data)
+    except msgspec.DecodeError as error:
         raise refused(
             f"it is no Sigstore bundle of version 0.3 with an envelope: {error}"
         ) from error

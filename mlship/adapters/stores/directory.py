@@ -27,6 +27,7 @@ from mlship.domain import bundle, digests
 from mlship.domain import home as homes
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
+from mlship.domain.untrusted import decoded
 from mlship.domain.versions import Alias, Run, Version
 from mlship.errors import IntegrityError, NotFoundError, UnavailableError
 
@@ -278,10 +279,10 @@ def _no_bundle(release: Release, folder: Path) -> NotFoundError:
 
 def _read(path: Path, kind: type[_Value]) -> _Value | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return decoded(msgspec.json.Decoder(kind).decode, path.read_bytes())
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except msgspec.DecodeError as error:
         message = f"{path} is not a valid file of the store: {error}"
         raise IntegrityError(message, hint="restore the store from a backup") from error
 

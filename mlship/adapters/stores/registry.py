@@ -37,6 +37,7 @@ from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
 from mlship.domain.outputs import is_inside
 from mlship.domain.release import Release
+from mlship.domain.untrusted import decoded
 from mlship.domain.versions import Alias, Run, Version
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 
@@ -278,8 +279,8 @@ def _files(folder: Path, manifest: Bundle, digest: Digest) -> dict[Digest, Path]
 
 def _decoded(data: bytes) -> Fact:
     try:
-        fact: Fact = FACT.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        fact: Fact = decoded(FACT.decode, data)
+    except msgspec.DecodeError as error:
         message = f"an artifact of the store is not a fact that this version knows: {error}"
         hint = "update mlship; if it is the newest, delete the tag of the artifact"
         raise IntegrityError(message, hint=hint) from error

@@ -15,6 +15,7 @@ from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.domain.image import Layer, Platform, Reference
 from mlship.domain.release import Release
+from mlship.domain.untrusted import decoded
 from mlship.errors import ConfigError, IntegrityError
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -291,7 +292,7 @@ def describe(data: bytes, media_type: str) -> Descriptor:
 
 def _decoded(data: bytes, kind: type[_Kind], what: str) -> _Kind:
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        return decoded(msgspec.json.Decoder(kind).decode, data)
+    except msgspec.DecodeError as error:
         message = f"{what} is not a valid image: {error}"
         raise IntegrityError(message, hint="use an image in OCI or Docker v2 format") from error

@@ -183,7 +183,7 @@ class RegistryReferrers:
         self._check_number(len(index.manifests))
         etag = response.headers.get("ETag", "")
         return _Tagged(
-            text=msgspec.json.decode(response.content, type=dict[str, Any]),
+            text=bodies.decoded(response.content, dict[str, Any]),
             entries=index.manifests,
             etag="" if etag.startswith("W/") else etag,
         )

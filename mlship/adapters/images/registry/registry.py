@@ -11,6 +11,7 @@ from typing import Final
 import httpx
 import msgspec
 
+from mlship.adapters.http import bodies
 from mlship.adapters.http.door import NoAnswerError
 from mlship.adapters.http.downloads import pieces
 from mlship.adapters.images.build.manifests import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
@@ -182,7 +183,7 @@ class Registry:
 
     def _listed(self, response: httpx.Response) -> list[str]:
         try:
-            return msgspec.json.decode(response.content, type=_Tags).tags or []
+            return bodies.decoded(response.content, _Tags).tags or []
         except msgspec.DecodeError as error:
             message = f"{self.exchange.url} is not a container registry"
             raise UnavailableError(message, hint="correct image.repository") from error

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from mlship.adapters.http import bodies
 from mlship.adapters.images.build.manifests import DOCKER_INDEX, INDEX, Descriptor
 from mlship.adapters.images.registry.client import Ask
 from mlship.adapters.images.registry.registries import Registries
@@ -136,6 +137,6 @@ class RegistryImages:
 
 def _listed(data: bytes) -> _Listed:
     try:
-        return msgspec.json.decode(data, type=_Listed)
-    except msgspec.MsgspecError:
+        return bodies.decoded(data, _Listed)
+    except msgspec.DecodeError:
         return _Listed()

@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -31,6 +31,7 @@ from mlship.adapters.targets.kubernetes.kubeconfig import (
     PluginSettings,
     plain,
 )
+from mlship.domain.untrusted import decoded
 from mlship.errors import UnavailableError
 
 VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
@@ -51,6 +52,9 @@ class _Answer(msgspec.Struct, frozen=True, rename="camel"):
     kind: str = ""
     api_version: str = ""
     status: _Status | None = None
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,7 +156,7 @@ class Plugin:
 
     def _read(self, printed: bytes) -> Credentials:
         try:
-            answer = msgspec.json.decode(printed, type=_Answer)
+            answer = decoded(_ANSWER.decode, printed)
         except msgspec.DecodeError as error:
             # Its output is secret: only the place of the fault is shown.
             raise self._fault(f"printed no ExecCredential: {error}") from error

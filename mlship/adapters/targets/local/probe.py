@@ -15,7 +15,7 @@ def ask(port: int, *, seconds: float) -> Answer | None:
         connection.request("GET", "/v2/health/ready", headers={"Connection": "close"})
         response = connection.getresponse()
         answer = msgspec.json.decode(response.read(), type=Answer)
-    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
     else:
         is_ready = answer.ready and response.status == 200

@@ -24,6 +24,7 @@ from mlship.adapters.targets.local.processes import Process
 from mlship.domain.deployment import Slot
 from mlship.domain.digests import Digest
 from mlship.domain.private import Rule
+from mlship.domain.untrusted import decoded
 from mlship.errors import IntegrityError, UnavailableError
 
 _T = TypeVar("_T")
@@ -281,7 +282,7 @@ def _read(path: Path, kind: type[_T]) -> _T | None:
     except OSError as error:
         raise unreadable(path, error) from error
     try:
-        return msgspec.json.decode(data, type=kind)
+        return decoded(msgspec.json.Decoder(kind).decode, data)
     except msgspec.DecodeError as error:
         message = f"{path} is damaged: {error}"
         raise IntegrityError(
