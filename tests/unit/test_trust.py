@@ -374,6 +374,23 @@ def test_what_is_no_key_is_named(case: str) -> None:
         PrivateKey(WRONG_KEYS[case].encode(), "MLSHIP_SIGNING_KEY")
 
 
+@pytest.mark.parametrize("value", ["\udcff", "gcpkms:\udcff"])
+def test_a_variable_with_bytes_that_are_no_text_is_named(value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"MLSHIP_SIGNING_KEY|KMS"):
+        keys(tmp_path, MLSHIP_SIGNING_KEY=value).own()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_an_empty_file_of_a_key_is_named(mode: int, tmp_path: Path) -> None:
+    here = keys(tmp_path)
+    here.project.parent.mkdir(parents=True)
+    here.project.write_bytes(b"")
+    here.project.chmod(mode)
+    with pytest.raises(ConfigError, match=r"is empty: .*iris\.pem") as caught:
+        here.own()
+    assert "remove it" in caught.value.hint
+
+
 def test_a_key_of_another_kind_or_with_a_password_is_named() -> None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519

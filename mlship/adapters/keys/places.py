@@ -74,7 +74,10 @@ class Keys:
             from mlship.adapters.keys import kms
 
             return kms.named(self._variable.strip())
-        return PrivateKey(self._variable.encode(), VARIABLE) if self._variable else None
+        if not self._variable:
+            return None
+        # A variable may have any bytes; the decoding of the environment is undone.
+        return PrivateKey(self._variable.encode(errors="surrogateescape"), VARIABLE)
 
     def of_machine(self) -> PrivateKey | None:
         """Return this machine's key; `None` if it was never needed.
@@ -143,6 +146,13 @@ def _read(path: Path) -> PrivateKey | None:
     except OSError as error:
         message = f"cannot read the key {path}: {error.strerror}"
         raise ConfigError(message, hint="make it readable for you alone") from error
+    if not data.strip():
+        message = f"the file of a private key is empty: {path}"
+        hint = (
+            "restore it from a backup, or remove it: `mlship keys new` makes a key of a project, "
+        )
+        hint += "and the key of this machine is made when it is needed"
+        raise ConfigError(message, hint=hint)
     if not files.is_private(path):
         message = f"other users of this machine may read the private key {path}"
         hint = f"run `chmod 600 {path}`; if somebody else may have read it, make a new one"
