@@ -1,6 +1,6 @@
 """Documents attached to an image in its registry, such as its SBOM: OCI referrers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import msgspec
@@ -45,6 +45,18 @@ class Referrer(msgspec.Struct, frozen=True, kw_only=True):
     document: Document
 
 
+class Damaged(msgspec.Struct, frozen=True, kw_only=True):
+    """A document that a registry lists as attached to an image, but that cannot be read.
+
+    Attributes:
+        digest: with which it is listed, which may be none.
+        problem: a sentence about it, for people.
+    """
+
+    digest: str
+    problem: str
+
+
 class Referrers(Protocol):
     """The documents attached to images. Methods raise UnavailableError if the registry refuses."""
 
@@ -63,9 +75,12 @@ class Referrers(Protocol):
             ConflictError: the registry does not allow the list of documents to be changed.
         """
 
-    def attached(self, image: Reference, artifact_type: str) -> Sequence[Referrer]:
-        """Return the documents of one type that are attached to an image.
+    def attached(self, image: Reference, artifact_type: str) -> Iterator[Referrer | Damaged]:
+        """Yield the documents of one type that are attached to an image, each when it is read.
+
+        Whoever may write to the registry may attach damaged documents: one that does not exist, has
+        another digest, size or image than it is listed with, or is larger than `LARGEST`.
 
         Raises:
-            IntegrityError: one has another digest, size or image than it is listed with.
+            IntegrityError: the list of documents is damaged, or too long.
         """

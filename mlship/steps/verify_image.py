@@ -6,15 +6,12 @@ from typing import Any, Final
 from mlship.config import attested
 from mlship.domain import (
     admission,
-    attestation,
     checkpoint,
     checks,
-    digests,
     retention,
     shapes,
     verification,
 )
-from mlship.domain.attestation import BUNDLE, Attestation
 from mlship.domain.checks import Check
 from mlship.domain.deployment import TargetName
 from mlship.domain.evidence import Step
@@ -23,7 +20,8 @@ from mlship.domain.image import Reference, reference
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.verification import Verified, Wanted
-from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
+from mlship.errors import ConfigError, RefusedError, UnavailableError
+from mlship.steps.attestations import attestations
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 
 _COMMANDS: Final = {
@@ -56,8 +54,8 @@ def verify_image(
     Raises:
         ConfigError: every signature counts, so that nothing can be verified.
         UnavailableError: the registry does not respond or denies access.
-        IntegrityError: what the registry says is attached is damaged, or the ledger lacks records
-            that it had when a statement was made.
+        IntegrityError: the registry's list of what is attached is damaged, or the ledger lacks
+            records that it had when a statement was made.
     """
     pipeline = pipeline.knowing(records)
     trust = pipeline.signatures.trust()
@@ -78,13 +76,7 @@ def verify_image(
         known=tuple(records),
         attested=attested.keys(config.trust.attested, pipeline.root),
     )
-    found: list[Attestation] = []
-    unreadable: list[str] = []
-    for referrer in pipeline.images().attached(image, BUNDLE):
-        try:
-            found.append(attestation.read(referrer.document.data))
-        except IntegrityError as error:
-            unreadable.append(f"document {digests.short(referrer.digest)} is {error.message}")
+    found, unreadable = attestations(pipeline.images(), image)
     verified = verification.verify(found, unreadable, wanted, pipeline.signatures)
     if records:
         who = f"the release statement at {image}"

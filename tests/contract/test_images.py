@@ -14,7 +14,7 @@ from mlship.domain import digests
 from mlship.domain.dsse import IN_TOTO
 from mlship.domain.image import reference
 from mlship.domain.ports import Images
-from mlship.domain.referrers import CYCLONEDX, Document
+from mlship.domain.referrers import CYCLONEDX, Document, Referrer
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError
 from tests.fakes.docker import FakeBuild
@@ -151,9 +151,8 @@ def test_a_document_is_attached_once_and_found_with_its_bytes(
     bill = Document(artifact_type=CYCLONEDX, media_type=CYCLONEDX, data=b"{}")
     digest = images.attach(pushed, bill)
     assert reopen().attach(pushed, bill) == digest
-    (found,) = reopen().attached(pushed, CYCLONEDX)
-    assert (found.digest, found.document) == (digest, bill)
-    assert reopen().attached(pushed, IN_TOTO) == []
+    assert list(reopen().attached(pushed, CYCLONEDX)) == [Referrer(digest=digest, document=bill)]
+    assert list(reopen().attached(pushed, IN_TOTO)) == []
 
 
 def test_an_image_that_was_not_pushed_gets_no_document(

@@ -1,6 +1,6 @@
 """Images in memory: a small honest stand-in for the port."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlship.domain import bundle as bundles
@@ -17,7 +17,7 @@ from mlship.domain.image import (
     Role,
 )
 from mlship.domain.inventory import Distribution, Inventory
-from mlship.domain.referrers import Document, Referrer
+from mlship.domain.referrers import Damaged, Document, Referrer
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError
 
@@ -29,6 +29,7 @@ class FakeImages:
 
     Attributes:
         documents: what is attached to each image of the registry.
+        damaged: what is listed as attached to any image, but cannot be read.
         refuses: is raised where something shall be attached, if it is set.
     """
 
@@ -40,6 +41,7 @@ class FakeImages:
         self.builder: Builder = "oci"
         self.kept: set[Digest] = set()
         self.documents: dict[Digest, dict[Digest, Document]] = {}
+        self.damaged: list[Damaged] = []
         self.refuses: Exception | None = None
 
     def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
@@ -116,13 +118,12 @@ class FakeImages:
         self.documents.setdefault(image.digest, {})[digest] = document
         return digest
 
-    def attached(self, image: Reference, artifact_type: str) -> Sequence[Referrer]:
+    def attached(self, image: Reference, artifact_type: str) -> Iterator[Referrer | Damaged]:
+        yield from self.damaged
         documents = self.documents.get(image.digest or Digest(""), {})
-        return [
-            Referrer(digest=digest, document=document)
-            for digest, document in documents.items()
-            if document.artifact_type == artifact_type
-        ]
+        for digest, document in documents.items():
+            if document.artifact_type == artifact_type:
+                yield Referrer(digest=digest, document=document)
 
     @staticmethod
     def _layer(role: Role, digest: Digest) -> Layer:

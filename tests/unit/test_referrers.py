@@ -15,10 +15,10 @@ from mlship.adapters.images.registry.referrers import RegistryReferrers
 from mlship.adapters.images.registry.registry import Registry
 from mlship.domain.dsse import IN_TOTO
 from mlship.domain.image import Reference, reference
-from mlship.domain.referrers import CYCLONEDX, Document
+from mlship.domain.referrers import CYCLONEDX, LARGEST, Damaged, Document, Referrer
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from tests.fakes.registry import INDEX, FakeRegistry, digest_of
-from tests.fakes.timing import patient
+from tests.fakes.timing import passing, patient
 from tests.harness.images import MANIFEST
 
 WITHOUT_API, WITH_API = 0, 2
@@ -50,8 +50,17 @@ def sbom(text: str) -> Document:
 
 
 def texts(fake: FakeRegistry, image: Reference, artifact_type: str = CYCLONEDX) -> list[str]:
+    return sorted(each.document.data.decode() for each in readable(fake, image, artifact_type))
+
+
+def readable(fake: FakeRegistry, image: Reference, artifact_type: str) -> list[Referrer]:
     found = opened(fake, image).attached(artifact_type)
-    return sorted(each.document.data.decode() for each in found)
+    return [each for each in found if isinstance(each, Referrer)]
+
+
+def problems(fake: FakeRegistry, image: Reference) -> list[str]:
+    found = opened(fake, image).attached(CYCLONEDX)
+    return [each.problem for each in found if isinstance(each, Damaged)]
 
 
 def index_of(fake: FakeRegistry, image: Reference) -> list[str]:
@@ -71,12 +80,12 @@ def test_what_was_attached_is_found_with_its_bytes(lists: int) -> None:
     written = [opened(fake, image).attach(sbom(text)) for text in "abcde"]
     signed = Document(artifact_type=IN_TOTO, media_type="application/x", data=b"{}")
     opened(fake, image).attach(signed)
-    found = opened(fake, image).attached(CYCLONEDX)
+    found = readable(fake, image, CYCLONEDX)
     assert sorted(each.digest for each in found) == sorted(written)
     assert {each.document.data.decode(): each.document for each in found} == {
         text: sbom(text) for text in "abcde"
     }
-    assert [each.document for each in opened(fake, image).attached(IN_TOTO)] == [signed]
+    assert [each.document for each in readable(fake, image, IN_TOTO)] == [signed]
 
 
 @pytest.mark.parametrize("lists", [WITHOUT_API, WITH_API])
@@ -255,37 +264,126 @@ def lying(fake: FakeRegistry, image: Reference, **changed: object) -> None:
     fake.manifests["iris"][fallback(image)] = (json.dumps(index).encode(), INDEX)
 
 
-def test_a_size_that_differs_is_refused() -> None:
-    fake, image = a_registry()
+def _other_size(fake: FakeRegistry, image: Reference) -> None:
     lying(fake, image, size=1)
-    with pytest.raises(IntegrityError, match="another size"):
-        texts(fake, image)
 
 
-def test_a_digest_that_does_not_exist_is_refused() -> None:
-    fake, image = a_registry()
+def _no_document(fake: FakeRegistry, image: Reference) -> None:
     lying(fake, image, digest=digest_of(b"nothing"))
-    with pytest.raises(IntegrityError, match="does not exist"):
-        texts(fake, image)
 
 
-def test_a_document_of_another_image_is_refused() -> None:
-    fake, image = a_registry()
+def _no_digest(fake: FakeRegistry, image: Reference) -> None:
+    lying(fake, image, digest="sha512:0")
+
+
+def _of_another_image(fake: FakeRegistry, image: Reference) -> None:
     other = b'{"schemaVersion": 2, "layers": []}'
     fake.manifests["iris"][digest_of(other)] = (other, MANIFEST)
     elsewhere = opened(fake, image.at(digest_of(other))).attach(sbom("b"))  # type: ignore[arg-type]
     size = len(fake.manifests["iris"][elsewhere][0])
     lying(fake, image, digest=elsewhere, size=size)
-    with pytest.raises(IntegrityError, match="another image"):
-        texts(fake, image)
 
 
-def test_changed_bytes_are_refused() -> None:
-    fake, image = a_registry()
+def _changed_bytes(fake: FakeRegistry, image: Reference) -> None:
     opened(fake, image).attach(sbom("a"))
     fake.blobs["iris"][digest_of(b"a")] = b"b"
-    with pytest.raises(IntegrityError, match="digest"):
+
+
+def _no_bytes(fake: FakeRegistry, image: Reference) -> None:
+    opened(fake, image).attach(sbom("a"))
+    del fake.blobs["iris"][digest_of(b"a")]
+
+
+def _layer(fake: FakeRegistry, image: Reference, **changed: object) -> None:
+    """Attach a document, then list another manifest for it."""
+    digest = opened(fake, image).attach(sbom("a"))
+    manifest = json.loads(fake.manifests["iris"][digest][0])
+    manifest["layers"][0] |= changed
+    data = json.dumps(manifest).encode()
+    fake.manifests["iris"][digest_of(data)] = (data, MANIFEST)
+    index = json.loads(fake.manifests["iris"][fallback(image)][0])
+    index["manifests"][0] |= {"digest": digest_of(data), "size": len(data)}
+    fake.manifests["iris"][fallback(image)] = (json.dumps(index).encode(), INDEX)
+    for tag in [tag for tag in fake.manifests["iris"] if ".mlship-" in tag]:
+        del fake.manifests["iris"][tag]
+
+
+DAMAGED: dict[str, tuple[Callable[[FakeRegistry, Reference], object], str]] = {
+    "another size in the list": (_other_size, "another size"),
+    "another size of its layer": (lambda *at: _layer(*at, size=7), "another size"),
+    "a layer that is too large": (
+        lambda *at: _layer(*at, size=LARGEST + 1),
+        "larger than 32 MiB",
+    ),
+    "a layer without a digest": (lambda *at: _layer(*at, digest="x"), "invalid digest"),
+    "no document": (_no_document, "does not exist"),
+    "no digest": (_no_digest, "invalid digest"),
+    "of another image": (_of_another_image, "another image"),
+    "changed bytes": (_changed_bytes, "has digest"),
+    "no bytes": (_no_bytes, "blob"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_document_is_told_and_hides_no_other(case: str) -> None:
+    fake, image = a_registry()
+    damage, problem = DAMAGED[case]
+    damage(fake, image)
+    opened(fake, image).attach(sbom("own"))
+    (told,) = problems(fake, image)
+    assert problem in told
+    assert "own" in texts(fake, image)
+
+
+def test_a_document_that_is_listed_twice_is_read_with_its_size() -> None:
+    fake, image = a_registry()
+    opened(fake, image).attach(sbom("a"))
+    index = json.loads(fake.manifests["iris"][fallback(image)][0])
+    index["manifests"] += [index["manifests"][0] | {"size": 1}, index["manifests"][0]]
+    fake.manifests["iris"][fallback(image)] = (json.dumps(index).encode(), INDEX)
+    assert texts(fake, image) == ["a"]
+    assert len(problems(fake, image)) == 1
+
+
+def test_documents_are_read_one_at_a_time() -> None:
+    fake, image = a_registry()
+    for text in "abc":
+        opened(fake, image).attach(sbom(text))
+    found = opened(fake, image).attached(CYCLONEDX)
+    before = fake.requests["GET"]
+    next(found)
+    first = fake.requests["GET"] - before
+    next(found)
+    assert fake.requests["GET"] - before - first == 2, "a manifest and its layer"
+
+
+class Endless(FakeRegistry):
+    """A registry whose list has another page after each, with a new entry."""
+
+    def _referrers(self, request: httpx.Request, name: str, digest: str) -> httpx.Response:
+        number = int(request.url.params.get("from", "0"))
+        entry = {"mediaType": MANIFEST, "digest": digest_of(b"%d" % number), "size": 1}
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
+        link = f'<{request.url.path}?from={number + 1}>; rel="next"'
+        return httpx.Response(200, json=index, headers={"Link": link})
+
+
+def test_a_list_without_an_end_is_refused() -> None:
+    fake, image = a_registry(fake=Endless())
+    with pytest.raises(UnavailableError, match="did not end the list"):
         texts(fake, image)
+    assert fake.requests["GET"] == 100
+
+
+def test_a_list_that_takes_too_long_is_refused() -> None:
+    fake, image = a_registry(fake=Endless())
+    waits: list[float] = []
+    fake.before = lambda _: waits.append(50)
+    exchange = Exchange(
+        "localhost:5000", lambda: None, reach=Reach(transport=fake.transport), timing=passing(waits)
+    )
+    with pytest.raises(UnavailableError, match="after 3 pages"):
+        list(RegistryReferrers(Registry(exchange), image).attached(CYCLONEDX))
 
 
 @pytest.mark.parametrize(

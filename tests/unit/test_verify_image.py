@@ -12,16 +12,18 @@ from mlship.config.targets import KubernetesConfig
 from mlship.domain import attestation, shapes
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
-from mlship.domain.facts import Deployed, Withdrawn
+from mlship.domain.facts import Deployed, PushedImage, Withdrawn
 from mlship.domain.image import reference
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.public_keys import pem
 from mlship.domain.records import Records
+from mlship.domain.referrers import Damaged, Document
 from mlship.domain.release import Release
 from mlship.domain.release_statement import KIND
 from mlship.domain.signatures import Signatures
 from mlship.domain.trust import OPEN, Scope, Signer, Trust
 from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
+from mlship.steps import attestations
 from mlship.steps.approve import approve
 from mlship.steps.attest import attach_statement
 from mlship.steps.containerize import containerize
@@ -110,6 +112,43 @@ def test_a_statement_of_a_stranger_is_not_enough(tmp_path: Path) -> None:
     here.ledger.by = CI
     with pytest.raises(RefusedError, match="which `trust` does not name"):
         deploy_staging(here.pipeline, release)
+
+
+def test_a_damaged_document_of_a_stranger_stops_no_deployment(tmp_path: Path) -> None:
+    here, release = ready(tmp_path, *BOTH)
+    here.images.damaged = [Damaged(digest="sha256:" + "0" * 64, problem="it has another size")]
+    deploy_staging(here.pipeline, release)
+    removed(here, attestation.SBOM)
+    with pytest.raises(RefusedError, match="document 000000000000 is damaged: it has another size"):
+        deploy_production(here.pipeline, release)
+
+
+def test_large_documents_of_strangers_displace_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, release = ready(tmp_path, *BOTH)
+    pushed = here.pipeline.read().latest("push-to-registry", release)
+    assert pushed is not None
+    image = reference(shapes.of(pushed, PushedImage).reference)
+    subject = image.digest or Digest("")
+    documents = here.images.documents[subject]
+    own = dict(documents)
+    most = 2 * sum(len(each.data) for each in own.values())
+    monkeypatch.setattr(attestations, "MOST", most)
+    documents.clear()
+    kind = attestation.BUNDLE
+    for number in range(3):
+        statement = attestation.statement("", subject, "large", {str(number): "a" * (most // 2)})
+        large = attestation.seal(statement, EVE)
+        stranger = Document(artifact_type=kind, media_type=kind, data=large)
+        documents[Digest(f"sha256:{number}")] = stranger
+    documents |= own
+    deploy_staging(here.pipeline, release)
+    found, problems = attestations.attestations(here.images, image)
+    assert len(found) == len([each for each in own.values() if each.artifact_type == kind])
+    assert [each.partition(":")[0] for each in problems] == [
+        f"document {number} is left out" for number in range(3)
+    ]
 
 
 def test_what_the_ledger_learned_since_the_push_counts(

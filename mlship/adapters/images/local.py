@@ -1,6 +1,6 @@
 """The images of this machine: one builder and one publisher over the same layout."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
 from mlship.domain.image import Image, Platform, Pushed, Reference, reference
 from mlship.domain.inventory import Inventory
-from mlship.domain.referrers import Document, Referrer
+from mlship.domain.referrers import Damaged, Document, Referrer
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, UnavailableError
 
@@ -115,10 +115,11 @@ class LocalImages:
         with closing(self._registries):
             return RegistryReferrers(self._registries.of(image), image).attach(document)
 
-    def attached(self, image: Reference, artifact_type: str) -> Sequence[Referrer]:
-        """Return the documents attached to an image; see `ports.Images`."""
+    def attached(self, image: Reference, artifact_type: str) -> Iterator[Referrer | Damaged]:
+        """Yield the documents attached to an image; see `ports.Images`."""
         with closing(self._registries):
-            return RegistryReferrers(self._registries.of(image), image).attached(artifact_type)
+            referrers = RegistryReferrers(self._registries.of(image), image)
+            yield from referrers.attached(artifact_type)
 
 
 def _check_python(base: Base, manifest: Bundle) -> None:

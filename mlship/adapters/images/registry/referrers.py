@@ -30,7 +30,7 @@ from mlship.adapters.images.registry.uploads import Content, pull, push
 from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.domain.image import Reference
-from mlship.domain.referrers import LARGEST, Document, Referrer
+from mlship.domain.referrers import LARGEST, Damaged, Document, Referrer
 from mlship.errors import IntegrityError, NotFoundError, UnavailableError
 
 _EMPTY: Final = b"{}"
@@ -40,6 +40,9 @@ _ROUNDS: Final = 20
 _INDEX_MOST: Final = 4 << 20
 """The largest index that registries must accept, in bytes."""
 _LISTED_MOST: Final = 10_000
+_PAGES_MOST: Final = 100
+_LISTING: Final = 120.0
+"""Seconds after which no further page of a list is asked for."""
 _READ_MOST: Final = 1_000
 """So many documents of one type are read at most."""
 _WITHOUT_API: Final = {400, 401, 403, 404, 405, 406, 501}
@@ -115,19 +118,26 @@ class RegistryReferrers:
         self._list(entry)
         return entry.digest
 
-    def attached(self, artifact_type: str) -> list[Referrer]:
-        """Return the documents of one type; see `ports.Images`."""
+    def attached(self, artifact_type: str) -> Iterator[Referrer | Damaged]:
+        """Yield the documents of one type; see `ports.Images`."""
         entries = self._by_api(artifact_type)
         if not entries:
             index = self._index()
             entries = (*index.entries, *self._missing(index))
-        unique = {entry.digest: entry for entry in entries}
+        # Whoever lists a document again, with another size, does not hide it.
+        unique = {(entry.digest, entry.size): entry for entry in entries}
         chosen = [each for each in unique.values() if each.artifact_type in ("", artifact_type)]
         if len(chosen) > _READ_MOST:
             message = f"{self._image} has more than {_READ_MOST} documents {artifact_type}"
             raise IntegrityError(message, hint="remove those that nobody needs")
-        documents = (self._read(entry, artifact_type) for entry in chosen)
-        return [document for document in documents if document is not None]
+        for entry in chosen:
+            try:
+                document = self._read(entry, artifact_type)
+            except (IntegrityError, NotFoundError) as error:
+                yield Damaged(digest=entry.digest, problem=error.message)
+            else:
+                if document is not None:
+                    yield document
 
     def _subject(self) -> Descriptor:
         stored = self._registry.manifest(self._image)
@@ -141,8 +151,13 @@ class RegistryReferrers:
         path = f"/v2/{self._image.repository}/referrers/{self._digest}"
         place: httpx.URL | None = self._exchange.url.join(path)
         place = place.copy_add_param("artifactType", artifact_type) if place else None
-        scope, found = pull(self._image.repository), dict[Digest, _Entry]()
+        scope, found = pull(self._image.repository), dict[tuple[Digest, int], _Entry]()
+        monotonic, pages = self._exchange.timing.monotonic, 0
+        end = monotonic() + _LISTING
         while place is not None:
+            if pages == _PAGES_MOST or monotonic() > end:
+                raise self._endless(pages)
+            pages += 1
             ask = Ask(method="GET", url=place, scope=scope, headers={"Accept": INDEX})
             response = self._exchange.send(ask, may_be_denied=True)
             if response.status_code in _WITHOUT_API:
@@ -152,7 +167,7 @@ class RegistryReferrers:
             index = _decoded(response.content)
             if index is None or index.media_type not in ("", INDEX):
                 return None
-            listed = {entry.digest: entry for entry in index.manifests}
+            listed = {(entry.digest, entry.size): entry for entry in index.manifests}
             is_new = bool(listed.keys() - found.keys())
             found |= listed
             self._check_number(len(found))
@@ -264,30 +279,28 @@ class RegistryReferrers:
         """Return a listed document; `None` if it is of another type, or another tool's form.
 
         Raises:
-            IntegrityError: it is not what the list says.
+            IntegrityError, NotFoundError: it is not what the list says.
         """
-        at = self._image.at(digests.parse(entry.digest))
-        stored = self._registry.manifest(at)
+        stored = self._registry.manifest(self._image.at(digests.parse(entry.digest)))
         if stored is None:
-            message = f"{at} is listed as attached to {self._digest}, but does not exist"
-            raise IntegrityError(message, hint="attach it again: `mlship push-to-registry`")
+            raise _damaged("it is listed, but does not exist")
         attached = _document(stored)
         if attached is None or (attached.artifact_type or attached.config.media_type) != (
             artifact_type
         ):
             return None
         if attached.subject is None or attached.subject.digest != self._digest:
-            message = f"{at} is listed as attached to {self._digest}, but belongs to another image"
-            raise IntegrityError(message, hint="ask the registry's operator")
+            raise _damaged("it belongs to another image than it is listed with")
         if len(attached.layers) != 1:
             return None
         (layer,) = attached.layers
+        if layer.size > LARGEST:
+            raise _damaged(f"it is larger than {LARGEST >> 20} MiB")
         data = self._registry.small_blob(
             self._image.repository, digests.parse(layer.digest), LARGEST
         )
         if (len(stored.data), len(data)) != (entry.size, layer.size):
-            message = f"{at} has another size than it is listed with"
-            raise IntegrityError(message, hint="ask the registry's operator")
+            raise _damaged("it has another size than it is listed with")
         document = Document(
             artifact_type=artifact_type,
             media_type=layer.media_type,
@@ -295,6 +308,11 @@ class RegistryReferrers:
             annotations=attached.annotations or {},
         )
         return Referrer(digest=stored.digest, document=document)
+
+    def _endless(self, pages: int) -> UnavailableError:
+        message = f"{self._exchange.host} did not end the list of what is attached to "
+        message += f"{self._image} after {pages} pages"
+        return UnavailableError(message, hint="ask the registry's operator")
 
     def _check_number(self, number: int) -> None:
         if number > _LISTED_MOST:
@@ -347,6 +365,10 @@ def _decoded(content: bytes) -> _Index | None:
         return bodies.decoded(content, _Index) if len(content) <= _INDEX_MOST else None
     except msgspec.DecodeError:
         return None
+
+
+def _damaged(problem: str) -> IntegrityError:
+    return IntegrityError(problem, hint="ask the registry's operator")
 
 
 def _digits(digest: Digest) -> str:
