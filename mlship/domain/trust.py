@@ -136,9 +136,11 @@ class SignedLedger(Facts, frozen=True):
 
     Attributes:
         records: how many unsigned records before it count by its signer's word.
+        gone: records that images or checkpoints have seen, and that the ledger may lack.
     """
 
     records: int = 0
+    gone: tuple[Digest, ...] = ()
 
 
 class Untrusted(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +214,7 @@ def check_trusted(trusted: Sequence[Record], untrusted: Sequence[Untrusted]) -> 
     message = f"the ledger is not trusted: {count} {counts}; {untrusted[-1].reason}"
     unsigned = any(each.reason == NOT_SIGNED for each in untrusted)
     hint = "if you trust what `mlship ledger verify` shows, run `mlship ledger sign` once"
-    named = "name the key in `trust.signers`; `mlship ledger verify` shows whose records there are"
+    named = "correct `trust` in mlship.yaml; `mlship ledger verify` shows whose records there are"
     raise IntegrityError(message, hint=hint if unsigned else named)
 
 
