@@ -374,10 +374,9 @@ def test_what_is_no_key_is_named(case: str) -> None:
         PrivateKey(WRONG_KEYS[case].encode(), "MLSHIP_SIGNING_KEY")
 
 
-@pytest.mark.parametrize("value", ["\udcff", "gcpkms:\udcff"])
-def test_a_variable_with_bytes_that_are_no_text_is_named(value: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"MLSHIP_SIGNING_KEY|KMS"):
-        keys(tmp_path, MLSHIP_SIGNING_KEY=value).own()
+def test_a_variable_with_bytes_that_are_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="MLSHIP_SIGNING_KEY has no private key"):
+        keys(tmp_path, MLSHIP_SIGNING_KEY="\udcff").own()
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])

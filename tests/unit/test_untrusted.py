@@ -50,7 +50,7 @@ def test_a_record_that_is_not_utf8_names_no_parents() -> None:
 
 FILES: dict[str, tuple[bytes, Callable[[Path], object]]] = {
     bundle.MANIFEST: (b'{"python":"\xff"}', bundle.read),
-    golden.GOLDEN: (b'{"inputs":{"\xff":1}}', golden.read),
+    bundle.GOLDEN: (b'{"inputs":{"\xff":1}}', golden.read),
     "slots.json": (b'{"slots":{"\xff":1}}', lambda folder: State(folder).wanted()),
     "workload.jsonl": (b'{"name":"\xff"}', lambda folder: workload.read(folder / "workload.jsonl")),
 }

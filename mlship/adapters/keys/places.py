@@ -148,9 +148,7 @@ def _read(path: Path) -> PrivateKey | None:
         raise ConfigError(message, hint="make it readable for you alone") from error
     if not data.strip():
         message = f"the file of a private key is empty: {path}"
-        hint = (
-            "restore it from a backup, or remove it: `mlship keys new` makes a key of a project, "
-        )
+        hint = "restore it from a backup, or remove it: `mlship keys new` makes a project's key, "
         hint += "and the key of this machine is made when it is needed"
         raise ConfigError(message, hint=hint)
     if not files.is_private(path):
