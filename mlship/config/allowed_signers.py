@@ -164,8 +164,7 @@ def _signer(line: _Line) -> Signer:
         raise _LeftOutError("the keys that a certificate authority certifies are not known here")
     if line.kind != ssh_keys.KIND:
         raise _LeftOutError(f"{line.kind} keys do not sign approvals, {ssh_keys.KIND} keys do")
-    if NAMESPACE not in options.pop("namespaces", NAMESPACE).split(","):
-        raise _LeftOutError(f"its namespaces do not list {NAMESPACE}")
+    _check_namespaces(options.pop("namespaces", NAMESPACE).split(","))
     principals = tuple(line.principals.split(","))
     for email in principals:
         if fault := emails.fault(email):
@@ -184,6 +183,23 @@ def _signer(line: _Line) -> Signer:
         until=until,
         emails=principals,
     )
+
+
+def _check_namespaces(names: list[str]) -> None:
+    """Check that signatures of approvals are among those that a line is for.
+
+    A pattern admits nothing here. A negated one that matches excludes, whatever else is listed, as
+    in OpenSSH.
+
+    Raises:
+        _LeftOutError: they are not.
+    """
+    if NAMESPACE not in names:
+        raise _LeftOutError(f"its namespaces do not list {NAMESPACE}")
+    for name in names:
+        pattern = re.escape(name.removeprefix("!")).replace(r"\*", ".*").replace(r"\?", ".")
+        if name.startswith("!") and re.fullmatch(pattern, NAMESPACE):
+            raise _LeftOutError(f"its namespaces exclude {NAMESPACE} by {name[:40]!r}")
 
 
 def _time(text: str | None) -> datetime | None:

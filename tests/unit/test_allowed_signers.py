@@ -73,6 +73,22 @@ LEFT_OUT = {
     "an empty principal": (f"ada@example.org, {ADA}", "principal '' is no email address"),
     "signatures of git alone": (f'ada@example.org namespaces="git" {ADA}', "do not list mlship"),
     "namespaces by a pattern": (f'ada@example.org namespaces="*" {ADA}', "do not list mlship"),
+    "namespaces without ours": (
+        f'ada@example.org namespaces="mlship,!mlship" {ADA}',
+        "its namespaces exclude mlship by '!mlship'",
+    ),
+    "namespaces that begin without ours": (
+        f'ada@example.org namespaces="!mlship,mlship" {ADA}',
+        "exclude mlship by '!mlship'",
+    ),
+    "namespaces without those of a pattern": (
+        f'ada@example.org namespaces="mlship,!ml*p" {ADA}',
+        "exclude mlship by '!ml*p'",
+    ),
+    "namespaces without those of a pattern of one letter": (
+        f'ada@example.org namespaces="mlship,!mlshi?" {ADA}',
+        "exclude mlship by '!mlshi?'",
+    ),
     "no namespace": (f'ada@example.org namespaces="" {ADA}', "do not list mlship"),
     "a local time": (
         f'ada@example.org valid-before="20270131" {ADA}',
@@ -90,6 +106,11 @@ def test_what_cannot_be_honoured_is_left_out_and_told(case: str) -> None:
     assert line.startswith("people:1 is not used: ")
     assert reason in line
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("others", ["!git", "!MLSHIP", "!mlship?", "!", "!ml[s]hip", "git*"])
+def test_namespaces_that_exclude_others_say_nothing_of_ours(others: str) -> None:
+    assert people(f'ada@example.org namespaces="{others},mlship" {ADA}')
 
 
 WRONG = {
