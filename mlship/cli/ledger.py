@@ -96,6 +96,13 @@ def checkpoint(context: typer.Context) -> None:
 def sign(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    gone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIGEST",
+            help="A record that the ledger lacks since you restored it. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Take over records that nobody signed, such as those of a former version.
 
@@ -105,6 +112,7 @@ def sign(
     Example: mlship ledger sign
     """
     from mlship.cli.status_view import described
+    from mlship.domain.digests import parse
     from mlship.steps import ledger as steps
     from mlship.steps.ignored import Doubted
 
@@ -121,7 +129,8 @@ def sign(
         if not typer.confirm(f"take over these {len(found)} records?", err=True):
             pipeline.progress.note("nothing was taken over")
             raise typer.Exit(1)
-    output.record(steps.sign(pipeline, records), json=options.json)
+    lacks = [parse(each) for each in gone or ()]
+    output.record(steps.sign(pipeline, records, lacks), json=options.json)
 
 
 def _read(path: Path) -> bytes:

@@ -116,9 +116,9 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Whose evidence counts. A ledger of this machine's own trusts this machine in any case."""
 
     signers: Annotated[
-        dict[Name, SignerConfig],
-        Meta(description="by name; without any, a shared ledger counts every record"),
-    ] = {}
+        dict[Name, SignerConfig] | None,
+        Meta(description="by name; without this setting, a shared ledger counts every record"),
+    ] = None
     root: Annotated[
         str | None,
         Meta(
@@ -156,13 +156,23 @@ class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ),
     ] = {}
 
+    @property
+    def named(self) -> dict[str, SignerConfig]:
+        """The signers by name."""
+        return self.signers or {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is said of whom to trust. `signers: {}` says that nobody is trusted."""
+        return self.signers is None
+
     def __post_init__(self) -> None:
         """Check that identities can be verified.
 
         Raises:
             ValueError: they cannot.
         """
-        if self.root is None and any(signer.workflow for signer in self.signers.values()):
+        if self.root is None and any(signer.workflow for signer in self.named.values()):
             raise ValueError(
                 "A signer with `workflow` needs `root`, the file with the roots of Sigstore: "
                 "`gh attestation trusted-root > trusted_root.jsonl` writes it"
@@ -179,7 +189,7 @@ def signers(trust: TrustConfig) -> tuple[Signer, ...]:
             until=signer.until,
             emails=signer.emails,
         )
-        for name, signer in trust.signers.items()
+        for name, signer in trust.named.items()
         if signer.key is not None
     )
 
@@ -198,6 +208,6 @@ def workflows(trust: TrustConfig) -> tuple[WorkflowSigner, ...]:
             may=frozenset(signer.may),
             until=signer.until,
         )
-        for name, signer in trust.signers.items()
+        for name, signer in trust.named.items()
         if signer.workflow is not None and signer.ref is not None
     )

@@ -44,7 +44,7 @@ def policy(project: str, repository: Reference, signers: Sequence[Signer]) -> di
     Raises:
         ConfigError: nobody may say `build`.
     """
-    builders = [each for each in signers if _BUILD in each.may and each.until is None]
+    builders = [each for each in signers if _BUILD in each.may]
     if not builders:
         message = "no signer in `trust.signers` may say build, and none signs images"
         raise ConfigError(message, hint="see `mlship guide signatures`")

@@ -27,6 +27,10 @@ _MARKS: Final = 10
 """So many checkpoints of a text are read."""
 
 
+GONE: Final = "--gone DIGEST"
+"""In a hint, the place of the records that are gone."""
+
+
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """What a project had in its ledger.
 
@@ -75,7 +79,7 @@ def check(seen: Iterable[Digest], kept: Iterable[Digest], who: str, hint: str) -
         seen: by them.
         kept: all records of the ledger.
         who: has seen them, for people.
-        hint: the next action.
+        hint: the next action; `GONE` in it is replaced.
 
     Raises:
         IntegrityError: some are gone.
@@ -84,7 +88,8 @@ def check(seen: Iterable[Digest], kept: Iterable[Digest], who: str, hint: str) -
     if gone:
         names = ", ".join(digests.short(digest) for digest in gone[:3])
         message = f"the newest records of the ledger were removed: {who} has seen {names}"
-        raise IntegrityError(message, hint=hint)
+        options = " ".join(f"--gone {digest}" for digest in gone[:_MARKS])
+        raise IntegrityError(message, hint=hint.replace(GONE, options))
 
 
 def seal(checkpoint: Checkpoint, by: dsse.Signing) -> bytes:

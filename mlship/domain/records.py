@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import overload
 
-from mlship.domain import evidence, fence, history, home
+from mlship.domain import evidence, fence, history, home, shapes
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.history import History
 from mlship.domain.release import Release
-from mlship.domain.trust import Sift, Untrusted, everything
+from mlship.domain.trust import Sift, SignedLedger, Untrusted, everything
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,13 @@ class Records(Sequence[Record]):
         known = {record.digest for record in self.listed}
         fresh = (record for record in added if record.digest not in known)
         return dataclasses.replace(self, listed=(*self.listed, *fresh))
+
+    @property
+    def accounted(self) -> frozenset[Digest]:
+        """The digests of all records in the ledger, and of those that it may lack."""
+        signed = (each for each in self.listed if each.evidence.step == "sign-ledger")
+        gone = (digest for each in signed for digest in shapes.of(each, SignedLedger).gone)
+        return self.present.union(gone)
 
     @property
     def present(self) -> frozenset[Digest]:

@@ -136,9 +136,11 @@ class SignedLedger(Facts, frozen=True):
 
     Attributes:
         records: how many unsigned records before it count by its signer's word.
+        gone: records that images or checkpoints have seen, and that the ledger may lack.
     """
 
     records: int = 0
+    gone: tuple[Digest, ...] = ()
 
 
 class Untrusted(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +214,7 @@ def check_trusted(trusted: Sequence[Record], untrusted: Sequence[Untrusted]) -> 
     message = f"the ledger is not trusted: {count} {counts}; {untrusted[-1].reason}"
     unsigned = any(each.reason == NOT_SIGNED for each in untrusted)
     hint = "if you trust what `mlship ledger verify` shows, run `mlship ledger sign` once"
-    named = "name the key in `trust.signers`; `mlship ledger verify` shows whose records there are"
+    named = "correct `trust` in mlship.yaml; `mlship ledger verify` shows whose records there are"
     raise IntegrityError(message, hint=hint if unsigned else named)
 
 
@@ -249,9 +251,9 @@ def sift(
 class _Judge:
     """Decides on records, parents before children.
 
-    It knows the latest time that each record and those before it name, of those that count: the
-    holder of a key that has ended may give a record an earlier time, but not put it before records
-    that others have read.
+    It knows the latest time that each record and those before it name, of those that are signed and
+    count: the holder of a key that has ended may give a record an earlier time, but not put it
+    before records that others have read, nor say anything of a release that was trained later.
     """
 
     def __init__(
@@ -264,6 +266,16 @@ class _Judge:
         self._signers, self._valid, self._unsigned = signers, valid, trust.unsigned
         self._names, self._unproven = trust.names, trust.unproven
         self._latest: dict[Digest, datetime] = {}
+        # A bit for each release whose training a signer has said, and those before each record.
+        trained = (
+            record.evidence.release
+            for record in records
+            if record.evidence.step == "train"
+            and record.digest in valid
+            and "build" in signers[record.signer].may
+        )
+        self._bits = {each: 1 << at for at, each in enumerate(dict.fromkeys(trained))}
+        self._trained: dict[Digest, int] = {}
         self._seen: set[bytes] = set()
         self._taken = self._taken_over(records)
 
@@ -283,10 +295,15 @@ class _Judge:
         """Take a record in that was judged."""
         evidence = record.evidence
         times = [self._latest[each] for each in evidence.parents if each in self._latest]
-        if counts:
+        trained = 0
+        for parent in evidence.parents:
+            trained |= self._trained.get(parent, 0)
+        if counts and record.envelope is not None:
             times.append(evidence.time)
-            if record.envelope is not None:
-                self._seen.add(record.envelope.payload)
+            self._seen.add(record.envelope.payload)
+            if evidence.step == "train":
+                trained |= self._bits.get(evidence.release, 0)
+        self._trained[record.digest] = trained
         if times:
             self._latest[record.digest] = max(times)
 
@@ -310,7 +327,14 @@ class _Judge:
     def _ended(self, record: Record, until: datetime) -> bool:
         evidence = record.evidence
         before = (self._latest[each] for each in evidence.parents if each in self._latest)
-        return evidence.time > until or any(time > until + _CLOCKS for time in before)
+        if evidence.time > until or any(time > until + _CLOCKS for time in before):
+            return True
+        # Without this, a record that names no parents could have any time. A few records of a
+        # ledger, which are stated at an image, do not tell.
+        if evidence.step == "train" or any(each not in self._trained for each in evidence.parents):
+            return False
+        bit = self._bits.get(evidence.release, 0)
+        return bool(bit) and not any(self._trained[each] & bit for each in evidence.parents)
 
     def _taken_over(self, records: Iterable[Record]) -> frozenset[Digest]:
         """Return the records before one of `sign-ledger`, by a signer who may say everything."""

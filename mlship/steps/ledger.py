@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,11 @@ from mlship.domain.trust import NOT_SIGNED, WHOLE, SignedLedger, Signer, Untrust
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
 from mlship.steps.ignored import Doubted
 from mlship.steps.pipeline import Pipeline
+
+RESTORE: Final = (
+    "restore the ledger from a backup, and find out who can write to it; if you restored it from "
+    f"an older one, run `mlship ledger sign {checkpoint.GONE}`"
+)
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,8 +126,7 @@ def check_seen(found: Checkpoint, records: Records, who: str) -> None:
     Raises:
         IntegrityError: records are gone.
     """
-    hint = "restore the ledger from a backup, and find out who can write to it"
-    checkpoint.check(found.heads, records.present, who, hint)
+    checkpoint.check(found.heads, records.accounted, who, RESTORE)
 
 
 def trusted(pipeline: Pipeline, data: bytes) -> Checkpoint:
@@ -170,23 +175,24 @@ def unsigned(records: Records) -> list[Untrusted]:
     return [each for each in records.untrusted if each.reason == NOT_SIGNED]
 
 
-def sign(pipeline: Pipeline, records: Records) -> Record:
+def sign(pipeline: Pipeline, records: Records, gone: Sequence[Digest] = ()) -> Record:
     """Take over all records that nobody signed; return the record that says so.
 
     Args:
         pipeline: of the project.
         records: that somebody has looked at; what was added since is not taken over.
+        gone: records that the ledger may lack from now on.
 
     Raises:
-        NotFoundError: there are none.
+        NotFoundError: there is nothing to take over, and nothing is gone.
         ConfigError: records are not signed here, or by a signer who may not say everything.
     """
     found = unsigned(records)
-    if not found:
+    last = found[-1].record if found else (records[-1] if records else None)
+    if last is None or not (found or gone):
         message = "every record is signed" if len(records) else "the ledger has no record"
         raise NotFoundError(f"{message}: nothing to take over", hint="nothing needs to be done")
-    facts = SignedLedger(records=len(found))
-    last = found[-1].record.evidence.release
+    facts = SignedLedger(records=len(found), gone=tuple(gone))
     _signing(pipeline)
     pipeline.check_may(*WHOLE)
-    return pipeline.learn(last, "sign-ledger", "passed", facts, after=records)
+    return pipeline.learn(last.evidence.release, "sign-ledger", "passed", facts, after=records)

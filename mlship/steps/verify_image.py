@@ -22,8 +22,10 @@ from mlship.domain.facts import PushedImage
 from mlship.domain.image import Reference, reference
 from mlship.domain.records import Records
 from mlship.domain.release import Release
+from mlship.domain.trust import Trust
 from mlship.domain.verification import Verified, Wanted
 from mlship.errors import ConfigError, IntegrityError, RefusedError, UnavailableError
+from mlship.steps.ledger import RESTORE
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 
 _COMMANDS: Final = {
@@ -33,8 +35,8 @@ _COMMANDS: Final = {
 }
 """The commands of steps that can be missing."""
 
-_GONE: Final = "restore the ledger from a backup, and find out who can write to it"
-_OPEN: Final = "nobody is named whose signatures count (`trust.signers` in mlship.yaml)"
+_NOBODY: Final = "nobody is named whose signatures count (`trust.signers` in mlship.yaml)"
+_ANYBODY: Final = "records without a signature count (`trust.unsigned` in mlship.yaml)"
 
 
 def verify_image(
@@ -61,9 +63,9 @@ def verify_image(
     """
     pipeline = pipeline.knowing(records)
     trust = pipeline.signatures.trust()
-    if trust.unsigned or not trust.signers:
+    if reason := _cannot(trust):
         hint = "name your signers, see `mlship guide signatures`"
-        raise ConfigError(f"images cannot be verified: {_OPEN}", hint=hint)
+        raise ConfigError(f"images cannot be verified: {reason}", hint=hint)
     digest = image.digest
     if digest is None:
         raise ConfigError(f"{image} has no digest", hint="give the image as NAME@sha256:...")
@@ -88,8 +90,15 @@ def verify_image(
     verified = verification.verify(found, unreadable, wanted, pipeline.signatures)
     if records:
         who = f"the release statement at {image}"
-        checkpoint.check(verified.heads, records.present, who, _GONE)
+        checkpoint.check(verified.heads, records.accounted, who, RESTORE)
     return verified
+
+
+def _cannot(trust: Trust) -> str:
+    """Return why nothing can be verified; empty if it can."""
+    if trust.unsigned:
+        return _ANYBODY if trust.signers else _NOBODY
+    return "" if trust.signers else _NOBODY
 
 
 def check_image(
@@ -108,10 +117,11 @@ def check_image(
     pipeline = pipeline.knowing(records)
     trust = pipeline.signatures.trust()
     artifact = pipeline.artifact(release, target, records)
-    if artifact.kind != "image" or trust.unsigned or not trust.signers:
+    if artifact.kind != "image":
         return ()
-    if pipeline.config.image.attach == "off":
-        pipeline.progress.note("the image is not verified: image.attach is off")
+    off = "image.attach is off" if pipeline.config.image.attach == "off" else ""
+    if reason := off or _cannot(trust):
+        pipeline.progress.note(f"the image is not verified: {reason}")
         return ()
     image = reference(artifact.location)
     pipeline.progress.note(f"verifying {image.name}")
@@ -131,7 +141,7 @@ def check_anchors(pipeline: Pipeline, releases: Iterable[Release], records: Reco
     """
     pipeline = pipeline.knowing(records)
     trust = pipeline.signatures.trust()
-    if trust.unsigned or not trust.signers or pipeline.config.image.attach == "off":
+    if _cannot(trust) or pipeline.config.image.attach == "off":
         return
     for release in releases:
         pushed = records.latest("push-to-registry", release)

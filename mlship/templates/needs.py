@@ -51,7 +51,7 @@ def _extras(
     backends = (config.store, config.ledger)
     tracking = ["mlflow"] if any(backend.kind == "mlflow" for backend in backends) else []
     # Reading the ledger takes what verifies the identities of jobs.
-    jobs = any(signer.workflow for signer in config.trust.signers.values())
+    jobs = any(signer.workflow for signer in config.trust.named.values())
     identity = ["identity"] if jobs else []
     remote = tracking if any(_is_database(backend.uri) for backend in backends) else []
     # The credentials of Google's registry are found by Google's library.

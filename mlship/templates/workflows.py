@@ -161,8 +161,8 @@ def settings_of(
         shares=shares,
         # Who may write records to a registry may push images there.
         claims=shares and config.workflows.claims and config.ledger.kind != "registry",
-        signs=shares and any(signer.key for signer in config.trust.signers.values()),
-        attests=shares and any(signer.workflow for signer in config.trust.signers.values()),
+        signs=shares and any(signer.key for signer in config.trust.named.values()),
+        attests=shares and any(signer.workflow for signer in config.trust.named.values()),
         public=config.workflows.public_data,
         own_secrets=bool(config.workflows.steps.secrets),
         ledger_needs=mlship["ledger"],

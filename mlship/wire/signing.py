@@ -144,7 +144,7 @@ def trust(
             remarks.append(f"signer {each.name} is not used: its key is that of {first.name}")
     unsigned, names = config.trust.unsigned, config.trust.names
     if unsigned is None:
-        unsigned = shared and not named and not settings.workflows(config.trust)
+        unsigned = shared and config.trust.is_open
     return Trust(
         signers=tuple(signers.values()),
         unsigned=unsigned,
@@ -271,5 +271,5 @@ def home_of(config: Config, root: Path) -> str:
 
 def _own(config: Config, public: str, where: str, trusted: Trust = OPEN) -> OwnKey:
     names = tuple(signer.name for signer in trusted.signers if signer.key == public)
-    name = names[0] if names and names[0] in config.trust.signers else "ci"
+    name = names[0] if names and names[0] in config.trust.named else "ci"
     return OwnKey(name=name, public=public, id=key_id(public), where=where, trusted=names)

@@ -320,3 +320,8 @@ def test_a_machine_may_say_everything_on_its_own_ledger_with_a_key_of_a_person(
     assert (found.name, found.emails, len(found.may)) == ("ada", ("ada@example.org",), 4)
     (found,) = trusted(tmp_path, f"{{signers: {{ada: {ada}}}}}").signers
     assert found.may == {"approve"}
+
+
+def test_who_removes_the_last_signer_trusts_nobody(tmp_path: Path) -> None:
+    found = trusted(tmp_path, "{signers: {}}")
+    assert (found.unsigned, found.names, found.signers) == (False, False, ())

@@ -443,3 +443,32 @@ def test_what_others_may_write_is_not_believed(tmp_path: Path) -> None:
     path.write_bytes(bytes.fromhex(wrong.digest.removeprefix("sha256:")))
     path.chmod(0o666)
     assert wrong.digest not in Verifier({"HOME": str(tmp_path)})([sealed(OPS.public, wrong)])
+
+
+UNTIL_NOON = (msgspec.structs.replace(SIGNERS[0], until=NOON), *SIGNERS[1:])
+
+
+@pytest.mark.parametrize("before", ["nothing", "older records"])
+def test_a_key_that_ended_says_nothing_of_a_release_that_was_trained_later(before: str) -> None:
+    old = said("deploy-production", OPS, time=NOON - 2 * HOUR)
+    trained = said("train", ADA, old, time=NOON + 2 * HOUR)
+    parents = (old,) if before == "older records" else ()
+    late = said("test", CI, *parents, time=NOON - HOUR)
+    for order in ((old, trained, late), (old, late, trained)):
+        found = dict(zip(map(id, order), reasons(*order, signers=UNTIL_NOON), strict=True))
+        assert (found[id(old)], found[id(trained)]) == ("", "")
+        assert "the key of signer ci ended" in found[id(late)]
+        assert reasons(*order) == ["", "", ""]
+
+
+def test_a_key_that_ended_keeps_what_it_said_of_a_release_that_was_there() -> None:
+    trained = said("train", CI, time=NOON - 2 * HOUR)
+    tested = said("test", CI, trained, time=NOON - HOUR)
+    assert reasons(trained, tested, signers=UNTIL_NOON) == ["", ""]
+
+
+def test_the_time_of_a_claim_that_nobody_signed_ends_no_key() -> None:
+    trained = said("train", CI, time=NOON - 2 * HOUR)
+    claim = said("unreviewed/train", None, trained, time=NOON.replace(year=9998))
+    tested = said("test", CI, claim, time=NOON - HOUR)
+    assert reasons(trained, claim, tested, signers=UNTIL_NOON) == ["", "", ""]

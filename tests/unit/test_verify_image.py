@@ -1,6 +1,7 @@
 """A deployment verifies the image first, and a promotion that the ledger has lost nothing."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
@@ -26,15 +27,16 @@ from mlship.steps.approve import approve
 from mlship.steps.attest import attach_statement
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production, deploy_staging
+from mlship.steps.ledger import sign
 from mlship.steps.promote import promote
 from mlship.steps.push import push
 from mlship.steps.train import train
 from mlship.steps.verify_image import admission_policy, verify_image
 from tests.fakes.ports import CONFIG, World, world
-from tests.harness.samples import nothing
+from tests.harness.samples import NOON, nothing
 from tests.harness.signing import key, verified
 
-CI, EVE = key(), key()
+CI, EVE, FORMER = key(), key(), key()
 TRUST = Trust(signers=(Signer(name="ci", key=CI.public),), unsigned=False)
 KUBERNETES = TargetConfig(kind="kubernetes", kubernetes=KubernetesConfig(namespace="iris"))
 
@@ -152,6 +154,7 @@ def test_where_nothing_is_attached_or_anybody_counts_nothing_is_verified(tmp_pat
     anybody = dataclasses.replace(here.pipeline.signatures, trust=lambda: OPEN)
     open_to_all = dataclasses.replace(here.pipeline, signatures=anybody)
     deploy_staging(open_to_all, release)
+    assert any("not verified: nobody is named" in note for note in here.progress.notes)
     with pytest.raises(ConfigError, match="cannot be verified"):
         verify_image(open_to_all, reference("localhost:5000/iris"), "staging", Records())
 
@@ -191,6 +194,17 @@ def test_a_promotion_finds_that_a_withdrawal_was_removed_from_the_ledger(tmp_pat
     assert here.pipeline.read().history.role(release) == "challenger"
 
 
+def test_what_a_restored_ledger_lacks_can_be_accepted_by_signature(tmp_path: Path) -> None:
+    here, release = _promotable(tmp_path)
+    _withdraw_and_forget(here, release)
+    with pytest.raises(IntegrityError) as caught:
+        promote(here.pipeline, release)
+    (gone,) = re.findall(r"`mlship ledger sign --gone (sha256:[0-9a-f]{64})`", caught.value.hint)
+    sign(here.pipeline, here.pipeline.read(), [Digest(gone)])
+    promote(here.pipeline, release)
+    assert here.pipeline.read().history.role(release) == "champion"
+
+
 def test_without_the_anchor_the_removal_is_not_found(tmp_path: Path) -> None:
     here, release = _promotable(tmp_path)
     _withdraw_and_forget(here, release)
@@ -215,10 +229,14 @@ def test_a_promotion_does_not_wait_for_a_registry(
 
 def test_a_policy_has_the_keys_of_those_who_build(tmp_path: Path) -> None:
     ops = Signer(name="ops", key=EVE.public, may=frozenset[Scope](["production"]))
-    trust = Trust(signers=(*TRUST.signers, ops), unsigned=False)
+    former = Signer(name="former", key=FORMER.public, until=NOON)
+    trust = Trust(signers=(*TRUST.signers, former, ops), unsigned=False)
     here, _ = ready(tmp_path, trust=trust)
     spec = admission_policy(here.pipeline)["spec"]
-    assert [each["cosign"]["key"]["data"] for each in spec["attestors"]] == [pem(CI.public)]
+    assert [each["cosign"]["key"]["data"] for each in spec["attestors"]] == [
+        pem(CI.public),
+        pem(FORMER.public),
+    ]
     assert [each["glob"] for each in spec["matchImageReferences"]] == [
         "localhost:5000/iris:*",
         "localhost:5000/iris@*",
