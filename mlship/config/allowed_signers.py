@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from mlship import files
 from mlship.config.trust import EMAIL
-from mlship.domain import ssh_keys
+from mlship.domain import emails, ssh_keys
 from mlship.domain.trust import Signer
 from mlship.errors import ConfigError
 
@@ -82,7 +82,8 @@ def load(path: str, root: Path, repository: Path | None) -> AllowedSigners:
         if len(data) > _MOST:
             message = f"{setting} has more than {_MOST} bytes"
             raise ConfigError(message, hint="keep the people in it who approve")
-        return read(data.decode(), path)
+        # Editors of Windows write a byte order mark at the beginning.
+        return read(data.decode("utf-8-sig"), path)
     except OSError as error:
         message = f"cannot read {setting}: {error.strerror}"
         raise ConfigError(message, hint="name a file of the repository") from error
@@ -105,10 +106,15 @@ def read(text: str, name: str) -> AllowedSigners:
     for number, line in _lines(text):
         place = f"{name}:{number}"
         try:
-            signer = _signer(_split(line, place), place)
+            signer = _signer(_split(line))
         except _LeftOutError as error:
             left_out.append(f"{place} is not used: {error}")
             continue
+        except ConfigError as error:
+            message, character = error.message, emails.invisible(line.replace("\t", " "))
+            if character and character not in message:
+                message += f"; the line has {character}"
+            raise ConfigError(f"{place}: {message}", hint=error.hint) from error
         first = signers.setdefault(signer.key, signer)
         if first is not signer:
             left_out.append(f"{place} is not used: its key is that of {first.name}")
@@ -123,7 +129,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, stripped
 
 
-def _split(line: str, place: str) -> _Line:
+def _split(line: str) -> _Line:
     """Return the parts of a line.
 
     Raises:
@@ -131,26 +137,26 @@ def _split(line: str, place: str) -> _Line:
     """
     quoted = re.match(r'"([^"]*)"[ \t]+|([^ \t"]+)[ \t]+', line)
     if quoted is None:
-        raise ConfigError(f"{place}: no principal and key", hint=_FORM)
+        raise ConfigError("no principal and key", hint=_FORM)
     rest = line[quoted.end() :]
     options: dict[str, str] = {}
     while not _KINDS.match(rest):
         option = _OPTION.match(rest)
         if option is None or option[1].lower() in options:
-            raise ConfigError(f"{place}: no options and key at {rest[:40]!r}", hint=_FORM)
+            raise ConfigError(f"no options and key at {rest[:40]!r}", hint=_FORM)
         options[option[1].lower()] = option[2] or ""
         rest = rest[option.end() :]
-    kind, *key = rest.split(maxsplit=2)
+    kind, *key = re.split(r"[ \t]+", rest, maxsplit=2)
     if not key:
-        raise ConfigError(f"{place}: no key after {kind[:40]!r}", hint=_FORM)
+        raise ConfigError(f"no key after {kind[:40]!r}", hint=_FORM)
     return _Line(quoted[1] or quoted[2] or "", options, kind, key[0])
 
 
-def _signer(line: _Line, place: str) -> Signer:
+def _signer(line: _Line) -> Signer:
     """Return the person of a line.
 
     Raises:
-        ConfigError: an option or the key is none.
+        ConfigError: an option or the key is none, or an address has what nobody sees.
         _LeftOutError: the line cannot be honoured.
     """
     options = dict(line.options)
@@ -158,28 +164,42 @@ def _signer(line: _Line, place: str) -> Signer:
         raise _LeftOutError("the keys that a certificate authority certifies are not known here")
     if line.kind != ssh_keys.KIND:
         raise _LeftOutError(f"{line.kind} keys do not sign approvals, {ssh_keys.KIND} keys do")
-    names = options.pop("namespaces", NAMESPACE).split(",")
-    if NAMESPACE not in names:
-        raise _LeftOutError(f"its namespaces do not list {NAMESPACE}")
-    emails = tuple(line.principals.split(","))
-    for email in emails:
+    _check_namespaces(options.pop("namespaces", NAMESPACE).split(","))
+    principals = tuple(line.principals.split(","))
+    for email in principals:
+        if fault := emails.fault(email):
+            message = f"principal {email[:80]!a} {fault}"
+            raise ConfigError(message, hint="write the address without it")
         if not re.fullmatch(EMAIL, email):
             raise _LeftOutError(f"principal {email[:80]!r} is no email address")
     since, until = (_time(options.pop(each, None)) for each in ("valid-after", "valid-before"))
     if options:
-        raise ConfigError(f"{place}: unknown option {min(options)[:40]!r}", hint=_FORM)
-    try:
-        key = ssh_keys.parse(f"{line.kind} {line.key}")
-    except ConfigError as error:
-        raise ConfigError(f"{place}: {error.message}", hint=error.hint) from error
+        raise ConfigError(f"unknown option {min(options)[:40]!r}", hint=_FORM)
     return Signer(
-        name=emails[0],
-        key=key,
+        name=principals[0],
+        key=ssh_keys.parse(f"{line.kind} {line.key}"),
         may=frozenset(("approve",)),
         since=since,
         until=until,
-        emails=emails,
+        emails=principals,
     )
+
+
+def _check_namespaces(names: list[str]) -> None:
+    """Check that signatures of approvals are among those that a line is for.
+
+    A pattern admits nothing here. A negated one that matches excludes, whatever else is listed, as
+    in OpenSSH.
+
+    Raises:
+        _LeftOutError: they are not.
+    """
+    if NAMESPACE not in names:
+        raise _LeftOutError(f"its namespaces do not list {NAMESPACE}")
+    for name in names:
+        pattern = re.escape(name.removeprefix("!")).replace(r"\*", ".*").replace(r"\?", ".")
+        if name.startswith("!") and re.fullmatch(pattern, NAMESPACE):
+            raise _LeftOutError(f"its namespaces exclude {NAMESPACE} by {name[:40]!r}")
 
 
 def _time(text: str | None) -> datetime | None:

@@ -7,18 +7,19 @@ import msgspec
 from msgspec import Meta
 
 from mlship.config.texts import Name
-from mlship.domain import ssh_keys
+from mlship.domain import emails, ssh_keys
 from mlship.domain.identity import REF, WORKFLOW, Workflow
 from mlship.domain.public_keys import KEY
 from mlship.domain.sessions import WorkflowSigner
 from mlship.domain.ssh_keys import KIND, LINE
 from mlship.domain.trust import SCOPES, Scope, Signer
 
-EMAIL: Final = r"[^\s@,*?!\"\x00-\x1f\x7f]+@[^\s@,*?!\"\x00-\x1f\x7f]+"
+EMAIL: Final = r"[^ @,*?!\"]+@[^ @,*?!\"]+"
+"""The form. `mlship.domain.emails.fault` names what else such a text may not have."""
 
 Email = Annotated[
     str,
-    Meta(pattern=rf"^{EMAIL}(?!\n)$", extra={"form": "an email address, such as ada@example.org"}),
+    Meta(pattern=rf"^{EMAIL}$", extra={"form": "an email address, such as ada@example.org"}),
 ]
 
 
@@ -96,7 +97,7 @@ class SignerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Check that it is one signer.
 
         Raises:
-            ValueError: it is none, or two.
+            ValueError: it is none, or two, or an address has what nobody sees.
         """
         if (self.key is None) == (self.workflow is None):
             raise ValueError("A signer needs exactly one of `key` and `workflow`")
@@ -106,6 +107,9 @@ class SignerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("`emails` are for a `key`: a job is no person")
         if self.key is not None and (self.ref or self.environment or self.repository_id):
             raise ValueError("`ref`, `environment` and `repository_id` are for a `workflow`")
+        for email in self.emails:
+            if fault := emails.fault(email):
+                raise ValueError(f"Email address {email!a} {fault}")
 
 
 class TrustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -85,7 +85,7 @@ def approvers(release: Release, records: Sequence[Record], people: People = NOBO
     author_name = author(release, records)
     for record, approved in standing(release, records, people):
         by = approved.by.strip()
-        if by and not people.are_one(by, author_name):
+        if person(by) and not people.are_one(by, author_name):
             kept = shown.setdefault(people.names(by), "")
             if not kept or kept.endswith(BY_NAME):
                 shown[people.names(by)] = described(record, approved, people)

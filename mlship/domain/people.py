@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from mlship.domain.digests import Digest
+from mlship.domain.emails import canonical
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.facts import Facts
 
@@ -19,11 +20,11 @@ _NOREPLY: Final = re.compile(r"(?:\d+\+)?([^@+]+)@users\.noreply\.github\.com")
 
 
 def person(name: str) -> str:
-    """Return the identity of a person in lower case: an email address or an account's name.
+    """Return the identity of a person: an email address or an account's name, as it is compared.
 
     A noreply address of GitHub is the account that it belongs to.
     """
-    text = name.strip().casefold()
+    text = canonical(name)
     hidden = _NOREPLY.fullmatch(text)
     return hidden[1] if hidden else text
 

@@ -80,7 +80,7 @@ def approve(
         RefusedError: the person is the release's author, or `by` is empty.
     """
     approver = by.strip()
-    if not approver:
+    if not person(approver):
         raise RefusedError(
             f"the approval of {release} has no approver", hint="give --by ada@example.org"
         )

@@ -4,7 +4,8 @@ import shlex
 import stat
 
 from mlship import files
-from mlship.domain import home
+from mlship.domain import emails, home
+from mlship.domain.trust import Trust
 from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.diagnosis import Surroundings, Warned
 from mlship.steps.ledger import contents
@@ -51,9 +52,8 @@ def signatures(pipeline: Pipeline) -> str | Warned:
     if named.unsigned:
         detail = "records need no signature: who can write to the ledger decides what is promoted"
         return Warned(detail=detail, hint="run `mlship keys new`, and name the key as it says")
-    if named.remarks:
-        hint = "correct the line, or remove it; nothing that its key signs counts"
-        return Warned(detail="; ".join(named.remarks[:_FEW]), hint=hint)
+    if warned := _of_people(named):
+        return warned
     if whose is None:
         return f"{home.counted(found.records)} signed; this machine has no key and only reads"
     signer = named.signer(whose.key)
@@ -61,6 +61,23 @@ def signatures(pipeline: Pipeline) -> str | Warned:
         detail = "this machine has a key that `trust.signers` does not name"
         return Warned(detail=detail, hint="`mlship keys show` prints what mlship.yaml needs")
     return f"{home.counted(found.records)} signed; this machine signs as {signer.name}"
+
+
+def _of_people(trust: Trust) -> Warned | None:
+    """Return what is said of people: who is not used, and whose address may look like another."""
+    if trust.remarks:
+        hint = "correct the line, or remove it; nothing that its key signs counts"
+        return Warned(detail="; ".join(trust.remarks[:_FEW]), hint=hint)
+    similar = [
+        f"{email!a} has {character}"
+        for signer in trust.signers
+        for email in signer.emails
+        if (character := emails.beyond_ascii(email))
+    ]
+    if not similar:
+        return None
+    hint = "type the address again by hand, and see whether `git diff` shows a change"
+    return Warned(detail=f"look at it: {'; '.join(similar[:_FEW])}", hint=hint)
 
 
 def store(pipeline: Pipeline, around: Surroundings) -> str | Warned:

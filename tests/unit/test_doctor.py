@@ -21,6 +21,8 @@ from mlship.config.targets import GkeConfig, KubernetesConfig
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.api_keys import ApiKeys
 from mlship.domain.policy import Bound
+from mlship.domain.signatures import Signatures
+from mlship.domain.trust import Signer, Trust
 from mlship.errors import MlshipError, NotFoundError, UnavailableError
 from mlship.steps.diagnosis import Check, Surroundings
 from mlship.steps.doctor import doctor, extras_of
@@ -30,6 +32,7 @@ from tests.fakes.target import FakeTarget
 from tests.harness import certificates
 from tests.harness.certificates import DAY
 from tests.harness.images import Project
+from tests.harness.signing import key
 from tests.harness.workflows import SOURCE
 
 LOCAL = {"staging": TargetConfig(), "production": TargetConfig()}
@@ -156,6 +159,30 @@ def test_the_api_keys_of_a_local_target_are_looked_at(
     assert (told.state, told.exit_code) == (state, 2 if state == "wrong" else 0)
     assert says in told.detail
     assert "API keys of staging" not in found
+
+
+@pytest.mark.parametrize(
+    ("email", "character"),
+    [
+        ("ad\u0430@example.org", "U+0430 (CYRILLIC SMALL LETTER A)"),
+        ("ada\u2800@example.org", "U+2800 (BRAILLE PATTERN BLANK)"),
+    ],
+)
+def test_an_address_that_may_look_like_another_one_is_warned_of(
+    here: World, email: str, character: str
+) -> None:
+    ci, ada = Signer(name="ci", key=key().public), Signer(name="ada", key=key().public)
+
+    def told(*emails: str) -> Check:
+        signers = (ci, msgspec.structs.replace(ada, emails=emails))
+        signatures = Signatures(trust=lambda: Trust(signers=signers, unsigned=False))
+        pipeline = dataclasses.replace(here.pipeline, signatures=signatures)
+        return checks(dataclasses.replace(here, pipeline=pipeline))["signatures"]
+
+    assert told("ada@example.org").state == "right"
+    found = told("ada@example.org", email)
+    assert found.state == "warning"
+    assert found.detail == f"look at it: {email!a} has {character}"
 
 
 def test_a_certificate_whose_key_does_not_fit_is_wrong(here: World) -> None:

@@ -245,6 +245,55 @@ def test_the_author_does_not_count_under_any_name_that_is_theirs() -> None:
     assert approvals.approvers(release(), approved, PEOPLE).count == 1
 
 
+BOB: dict[str, tuple[str, str]] = {
+    "a byte order mark": ("bob@example.org", "\ufeffbob@example.org"),
+    "a space without width": ("bob@example.org", "b\u200bob@example.org"),
+    "a change of direction": ("bob@example.org", "\u202ebob@example.org"),
+    "a soft hyphen": ("bob@example.org", "bo\u00adb@example.org"),
+    "a variation selector": ("bob@example.org", "bob\ufe0f@example.org"),
+    "a letter without a form": ("bob@example.org", "bob\u3164@example.org"),
+    "a tag": ("bob@example.org", "bob\U000e0041@example.org"),
+    "a control character": ("bob@example.org", "bob\x08@example.org"),
+    "a no-break space": ("bob@example.org", "bob@\u00a0example.org"),
+    "a separator of lines": ("bob@example.org", "bob@example.org\u2028"),
+    "a dot at the end": ("bob@example.org", "bob@example.org."),
+    "wide letters": ("bob@example.org", "\uff42ob@example.org"),
+    "a wide dot at the end": ("bob@example.org", "bob@example.org\uff0e"),
+    "an accent of its own": ("ren\u00e9@example.org", "rene\u0301@example.org"),
+    "an accent behind nothing": ("ren\u00e9@example.org", "rene\u200b\u0301@example.org"),
+    "a capital with an accent": ("ren\u00e9@example.org", "RENE\u0301@EXAMPLE.ORG"),
+}
+
+
+@pytest.mark.parametrize("case", BOB)
+def test_addresses_that_differ_in_what_nobody_sees_are_one_person(case: str) -> None:
+    plain, other = BOB[case]
+    assert people.person(other) == people.person(plain)
+    for author, approver in (BOB[case], (other, plain)):
+        commit = {"sha": "a" * 40, "dirty": False, "branch": "main", "subject": "a model"}
+        wrote = record(release(), "train", facts={"commit": {**commit, "author": author}})
+        found = approvals.approvers(release(), [wrote, *by(approver)])
+        assert (found.names, found.count) == ((), 0)
+    assert approvals.approvers(release(), by(plain, other)).count == 1
+
+
+def test_a_signer_with_such_an_address_is_the_person_with_the_plain_one() -> None:
+    keys = [Digest(f"sha256:{each}") for each in "12"]
+    found = people.of(zip(keys, (["bob@x.org"], ["bob\u200b@x.org", "b@y.org"]), strict=True))
+    assert found.are_one("bob@x.org", "b@y.org")
+
+
+def test_who_has_an_invisible_name_is_nobody() -> None:
+    commit = {"sha": "a" * 40, "dirty": False, "branch": "main", "subject": "a model"}
+    wrote = record(release(), "train", facts={"commit": {**commit, "author": "ada@example.org"}})
+    assert approvals.approvers(release(), [wrote, *by("\u200b")]).count == 0
+
+
+def test_accents_and_other_alphabets_are_other_people() -> None:
+    others = ("rene@x.org", "ren\u00e9@x.org", "r\u0435ne@x.org", "rene@x.or", "rene.@x.org")
+    assert len(set(map(people.person, others))) == len(others)
+
+
 def test_what_is_only_a_name_is_shown_as_one() -> None:
     records = [
         *by("bob@example.org"),

@@ -382,6 +382,8 @@ def test_a_review_of_the_very_commit_is_an_approval_once(here: World) -> None:
         ({"by": "ada"}, "is an author"),
         ({"by": "linus"}, "is an author"),
         ({"by": "ada@example.org"}, "cannot approve"),
+        ({"by": "ada\u200b@example.org."}, "cannot approve"),
+        ({"by": "\u200b"}, "has no approver"),
         ({"is_person": False}, "is not a person"),
         ({"may_write": False}, "may not push"),
     ],
