@@ -387,7 +387,16 @@ def test_a_list_that_takes_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"[]", b"{", b'{"manifests": 1}', b"[" * 100_000, b'{"manifests": [{"digest": 1}]}']
+    "content",
+    [
+        b"[]",
+        b"{",
+        b'{"manifests": 1}',
+        b"[" * 100_000,
+        b'{"manifests": [{"digest": 1}]}',
+        b'{"manifests": [{"mediaType": "\xff"}]}',
+        b'{"manifests": [], "annotations": {"a": "\xff"}}',
+    ],
 )
 def test_a_tag_with_something_else_is_not_overwritten(content: bytes) -> None:
     fake, image = a_registry()

@@ -187,18 +187,19 @@ class RegistryReferrers:
         )
         response = self._exchange.send(ask)
         if response.status_code == 404:
-            text = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
-            return _Tagged(text=text, entries=())
+            empty = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
+            return _Tagged(text=empty, entries=())
         if response.status_code != 200:
             raise self._exchange.failure(response, str(self._tag))
         index = _decoded(response.content)
-        if index is None or index.media_type not in ("", INDEX):
+        text = _fields(response.content)
+        if index is None or text is None or index.media_type not in ("", INDEX):
             message = f"tag {self._tag} is not an index of what is attached to the image"
             raise IntegrityError(message, hint="delete the tag; mlship writes it again")
         self._check_number(len(index.manifests))
         etag = response.headers.get("ETag", "")
         return _Tagged(
-            text=bodies.decoded(response.content, dict[str, Any]),
+            text=text,
             entries=index.manifests,
             etag="" if etag.startswith("W/") else etag,
         )
@@ -363,6 +364,14 @@ def _document(stored: Stored) -> _Attached | None:
 def _decoded(content: bytes) -> _Index | None:
     try:
         return bodies.decoded(content, _Index) if len(content) <= _INDEX_MOST else None
+    except msgspec.DecodeError:
+        return None
+
+
+def _fields(content: bytes) -> dict[str, Any] | None:
+    """Return all fields of an index; text that `_Index` passes over may be no UTF-8."""
+    try:
+        return bodies.decoded(content, dict[str, Any])
     except msgspec.DecodeError:
         return None
 
