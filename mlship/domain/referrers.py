@@ -9,8 +9,6 @@ from mlship.domain.digests import Digest
 from mlship.domain.image import Reference
 
 CYCLONEDX: Final = "application/vnd.cyclonedx+json"
-DSSE: Final = "application/vnd.dsse.envelope.v1+json"
-"""The media type of a signed document, whatever is signed."""
 
 PREDICATE: Final = "in-toto.io/predicate-type"
 """The annotation that says what an in-toto Statement is about."""

@@ -54,25 +54,6 @@ def generate() -> bytes:
     )
 
 
-def of_pem(pem: bytes, where: str) -> str:
-    """Return a public key in PEM as `mlship.domain.public_keys.KEY`.
-
-    Raises:
-        ConfigError: it is another kind of key, or none.
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    try:
-        public = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{where} has no public key in PEM", hint="use another key") from error
-    if not isinstance(public, Ed25519PublicKey):
-        raise ConfigError(f"the key in {where} is not an Ed25519 key", hint="use another key")
-    return f"ed25519:{_encoded(public.public_bytes_raw())}"
-
-
 def verify(public: str, message: bytes, signature: bytes) -> bool:
     """Return whether a public key made the signature of a message.
 

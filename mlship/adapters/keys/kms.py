@@ -20,11 +20,11 @@ from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door, NoAnswerError, Terms
 from mlship.adapters.http.retries import Patience, Timing
 from mlship.adapters.keys import kms_faults
-from mlship.adapters.keys.ed25519 import of_pem, verify
+from mlship.adapters.keys.ed25519 import verify
 from mlship.adapters.targets import gke
 from mlship.config import installation
 from mlship.domain.digests import Digest
-from mlship.domain.public_keys import key_id
+from mlship.domain.public_keys import key_id, of_pem
 from mlship.errors import ConfigError, UnavailableError
 
 SCHEME: Final = "gcpkms://"
@@ -93,7 +93,11 @@ class KmsKey:
         if found.algorithm != ALGORITHM:
             message = f"key version {self._name} has the algorithm {found.algorithm[:60]}"
             raise ConfigError(message, hint=f"create a key whose algorithm is {ALGORITHM}")
-        return of_pem(found.pem.encode(), self._name)
+        public = of_pem(found.pem, self._name)
+        if not public.startswith("ed25519:"):
+            message = f"the key in {self._name} is not an Ed25519 key"
+            raise ConfigError(message, hint="use another key")
+        return public
 
     @cached_property
     def key(self) -> Digest:
