@@ -44,7 +44,7 @@ def verify(
     pipeline = options.pipeline(purpose="read")
     records = pipeline.read()
     place, release = _named(pipeline, image, records)
-    found = verify_image(pipeline, place, target, records, release)
+    found = verify_image(pipeline.knowing(records), place, target, records, release)
     failed = found.decision.failed
     if options.json and not failed:
         output.as_json(found)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from mlship.domain.checkpoint import FORGETFUL, Memory
@@ -54,7 +55,9 @@ class Signatures:
     def knowing(self, records: Sequence[Record]) -> "Signatures":
         """Return these, with the jobs that records of the project prove among the signers."""
         own = frozenset(each.digest for each in records)
-        return dataclasses.replace(self, trust=lambda: self.prove(self.trust(), records, own))
+        return dataclasses.replace(
+            self, trust=cache(lambda: self.prove(self.trust(), records, own))
+        )
 
     def check_may(self, steps: Iterable[Step], now: datetime) -> None:
         """Check that records of these steps will count, before anything is done for them.

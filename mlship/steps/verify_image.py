@@ -47,7 +47,7 @@ def verify_image(
     """Return whether an image in a registry may run in a target.
 
     Args:
-        pipeline: the project, which says whose signatures count.
+        pipeline: the project, which says whose signatures count, and knows the ledger's jobs.
         image: by digest.
         target: staging or production.
         records: of the ledger. If it has none, those that are stated at the image count.
@@ -59,9 +59,7 @@ def verify_image(
         IntegrityError: the registry's list of what is attached is damaged, or the ledger lacks
             records that it had when a statement was made.
     """
-    pipeline = pipeline.knowing(records)
-    trust = pipeline.signatures.trust()
-    if reason := _cannot(trust):
+    if reason := _cannot(pipeline.signatures.trust()):
         hint = "name your signers, see `mlship guide signatures`"
         raise ConfigError(f"images cannot be verified: {reason}", hint=hint)
     digest = image.digest
