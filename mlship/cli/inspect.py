@@ -127,10 +127,13 @@ def trace(
 
     Example: mlship trace 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed.0 --reproduce
     """
+    from mlship import wire
     from mlship.steps.trace import trace as trace_step
 
     options = session(context)
-    result = trace_step(options.pipeline(purpose="read"), prediction, reproduce=reproduce)
+    pipeline = options.pipeline(purpose="read")
+    ports = wire.batching(pipeline.config, options.root, wire.environment())
+    result = trace_step(pipeline, prediction, reproduce=reproduce, batching=ports)
     if options.json:
         output.as_json(result)
         return

@@ -16,6 +16,7 @@ import typer
 from mlship import __version__
 from mlship.cli import (
     api_keys,
+    batch,
     build,
     evidence,
     guide,
@@ -117,6 +118,7 @@ for _name, _command in (
     ("promote", production.promote),
     ("rollback", production.rollback),
     ("retire", production.retire),
+    ("batch", batch.batch),
     ("loadtest", load.loadtest),
     ("status", inspect.status),
     ("report", inspect.report),

@@ -50,6 +50,7 @@ _NAMES = {
     "clusters": "CLUSTER",
     "test": "METRIC",
     "staging": "METRIC",
+    "gates": "METRIC",
     "signers": "NAME",
 }
 """What stands for the names of a mapping's sections, by the key of the mapping."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mlship.config import batch
 from mlship.config.project import Config
 from mlship.domain.policy import Bound
 from mlship.errors import ConfigError
@@ -35,13 +36,29 @@ def check(config: Config) -> None:
         if not math.isfinite(value):
             message = f"mlship.yaml: {key} is {value}, which is not a finite number"
             raise ConfigError(message, hint="write a number, or remove the key")
-    gates = {"gates.test": config.gates.test, "gates.staging": config.gates.staging}
+    gates = {
+        "gates.test": config.gates.test,
+        "gates.staging": config.gates.staging,
+        "batch.gates": config.batch.gates,
+    }
     for place, bounds in gates.items():
         for name, bound in bounds.items():
             if bound == Bound():
                 message = f"mlship.yaml: {place}.{name} has no bound"
                 hint = f"set one of {', '.join(bound.__struct_fields__)}, or remove the key"
                 raise ConfigError(message, hint=hint)
+
+    _check_batch(config.batch.gates)
+
+
+def _check_batch(bounds: Mapping[str, Bound]) -> None:
+    for name, bound in bounds.items():
+        if name not in batch.NAMES:
+            message = f"mlship.yaml: batch.gates.{name}: there is no such bound"
+            raise ConfigError(message, hint=f"use {', '.join(batch.NAMES)}")
+        if bound != Bound(min=bound.min, max=bound.max):
+            message = f"mlship.yaml: batch.gates.{name}: no champion is compared with"
+            raise ConfigError(message, hint="use min and max")
 
 
 def check_metrics(config: Config) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
+from mlship.config.batch import BatchConfig
 from mlship.config.serving import Seconds, Serving
 from mlship.config.texts import Dotted, Function, Header, Home, Inside, Name, Variable
 from mlship.config.trust import TrustConfig
@@ -378,6 +379,7 @@ class Config(_Section, frozen=True):
     trust: TrustConfig = TrustConfig()
     observations: ObservationsConfig = ObservationsConfig()
     report: ReportConfig = ReportConfig()
+    batch: BatchConfig = BatchConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
     home: Annotated[
         Home | None,

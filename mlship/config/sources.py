@@ -10,6 +10,9 @@ _VALUES: Final = (
     "files.py",
     "domain/__init__.py",
     "domain/api_keys.py",
+    "domain/batch.py",
+    "domain/batch_profile.py",
+    "domain/batch_work.py",
     "domain/bundle.py",
     "domain/columns.py",
     "domain/digests.py",
@@ -17,6 +20,7 @@ _VALUES: Final = (
     "domain/predicted.py",
     "domain/prediction.py",
     "domain/private.py",
+    "domain/profiles.py",
 )
 """The modules of mlship that mlship.runtime imports; tests/architecture checks the list."""
 

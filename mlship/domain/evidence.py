@@ -49,6 +49,7 @@ Step = (
         "erase",
         "prune",
         "prune-images",
+        "batch",
         "sign-ledger",
         "approve",
         "withdraw-approval",

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mlship.domain import checks, digests, facts, override, removal, trust, watch
+from mlship.domain import batch_record, checks, digests, facts, override, removal, trust, watch
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Completed, Facts, Number, Part, Timed
 from mlship.errors import IntegrityError
@@ -31,6 +31,7 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "erase": removal.Erased,
         "prune": removal.Pruned,
         "prune-images": removal.PrunedImages,
+        "batch": batch_record.Batched,
         "sign-ledger": trust.SignedLedger,
         "approve": facts.Approved,
         "withdraw-approval": facts.Withdrawn,

@@ -3,6 +3,7 @@
 from functools import singledispatch
 
 from mlship.domain import checks, gates, shapes
+from mlship.domain.batch_record import Batched
 from mlship.domain.evidence import Record
 from mlship.domain.facts import (
     Contained,
@@ -85,6 +86,12 @@ def _(facts: Deployed) -> str:
 def _(facts: Waiting) -> str:
     turn = "its turn" if facts.policy == "queue" else "its place"
     return f"waits for {turn}: {facts.behind} is challenger"
+
+
+@_line.register
+def _(facts: Batched) -> str:
+    rejected = f", {facts.rejected:,} rejected" if facts.rejected else ""
+    return f"{facts.rows:,} rows in {facts.parts} parts{rejected}, in {facts.output}"
 
 
 @_line.register

@@ -32,6 +32,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             return _predict(options)
         case "work":
             return _work(options)
+        case "batch":
+            return _batch()
         case _:
             return _serve(options)
 
@@ -100,6 +102,13 @@ def _work(options: argparse.Namespace) -> int:
 
     expected = digests.parse(options.digest) if options.digest else None
     work(options.bundle, expected, options.link, options.server)
+    return 0
+
+
+def _batch() -> int:
+    from mlship.runtime.batches.work import work
+
+    work()
     return 0
 
 
@@ -183,6 +192,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     serve.add_argument("--digest", default="", help="expected digest of the bundle")
     worker = commands.add_parser("work", help="compute for a server, its parent")
     _worker_options(serve, worker, environment)
+    batch = commands.add_parser("batch", help="score parts of a batch, as requests on stdin say")
+    batch.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     offline = commands.add_parser(
         "predict", help="read rows from stdin and write outputs to stdout, as JSON"
     )

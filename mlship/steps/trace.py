@@ -19,6 +19,8 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.workload import compare
 from mlship.errors import IntegrityError, NotFoundError, RefusedError
+from mlship.steps import batch_trace
+from mlship.steps.batch import Batching
 from mlship.steps.pipeline import Pipeline
 
 
@@ -52,21 +54,33 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[str, ...] = ()
 
 
-def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Trace:
-    """Return the trace of a prediction, by the id from the response.
+def trace(
+    pipeline: Pipeline,
+    prediction: str,
+    *,
+    reproduce: bool = False,
+    batching: Batching | None = None,
+) -> Trace:
+    """Return the trace of a prediction, by the id from the response or in the output of a batch.
+
+    Args:
+        pipeline: the project.
+        prediction: its id.
+        reproduce: whether to compute it again.
+        batching: the ports of batches, whose predictions are in no log.
 
     Raises:
         NotFoundError: the prediction is in no log, or its release is not in the ledger.
         IntegrityError: computed again from its bundle, the prediction differs.
         RefusedError: columns that the model needs were not logged.
     """
-    logged = pipeline.observations.find(prediction)
+    records = pipeline.read()
+    logged = _find(pipeline, prediction, records, batching)
     if not logged:
         raise NotFoundError(
-            f"the log of production has no prediction {prediction}",
-            hint="copy the id from a response; it ends in .0",
+            f"neither the log of production nor a published batch has the prediction {prediction}",
+            hint="copy the id from a response, where it ends in .0, or from the output of a batch",
         )
-    records = pipeline.read()
     releases = {release.id: release for release in records.releases}
     own = [each for each in logged if each.release in releases]
     if not own:
@@ -97,6 +111,14 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
             hint="compare the installed packages with requirements.txt in the bundle",
         )
     return msgspec.structs.replace(result, reproduced=outputs, differences=differences)
+
+
+def _find(
+    pipeline: Pipeline, prediction: str, records: Records, batching: Batching | None
+) -> Sequence[Prediction]:
+    """Return the predictions of an id: that of a batch, or those in the log."""
+    scored = batching and batch_trace.find(pipeline, batching, records, prediction)
+    return [scored] if scored else pipeline.observations.find(prediction)
 
 
 def _trace(

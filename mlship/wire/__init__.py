@@ -16,6 +16,7 @@ from mlship.wire.backends import (
     members,
     parent,
 )
+from mlship.wire.batch import batching
 from mlship.wire.installed import installed
 from mlship.wire.load import draw_load, generator
 from mlship.wire.personal import personal_key
@@ -25,6 +26,7 @@ __all__ = [
     "Purpose",
     "actor",
     "assemble",
+    "batching",
     "cluster_access",
     "cluster_locks",
     "cluster_target",

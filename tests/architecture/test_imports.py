@@ -56,6 +56,7 @@ ARROWS: dict[str, set[str]] = {
     | {"mlship.adapters.keys", "mlship.adapters.targets.gke"},
     "mlship.adapters.ledgers": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.ledgers"},
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
+    "mlship.adapters.rows": SHARED | {"mlship.adapters.rows"},
     "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},
     "mlship.adapters.targets.envoy": SHARED | {ENVOY},
     REPLICA: SHARED,

@@ -18,6 +18,7 @@ EXECUTED = [
     GUIDE / "from-a-script.md",
     GUIDE / "first-promotion.md",
     GUIDE / "monorepo.md",
+    GUIDE / "batch.md",
     GUIDE / "when-it-fails.md",
 ]
 PROMISED = {
@@ -47,6 +48,13 @@ PROMISED = {
         "deploy-production churn@",
         "challenger, 10 %, http",
         "the supervisor",
+    ],
+    "batch": [
+        "60 rows in 2 parts",
+        "f0",
+        "90 rows in 3 parts, 1 rejected",
+        '"reason":"petal_width must be a number, not \\"wide\\""',
+        "reproduced",
     ],
     "when-it-fails": [],
 }

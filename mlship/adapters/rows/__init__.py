@@ -1,0 +1,1 @@
+"""Rows of a batch: the files that have them, processes that score them, and published runs."""

@@ -1,0 +1,170 @@
+"""The files that a batch reads: paths, folders, globs and URLs of fsspec."""
+
+import glob
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from mlship import files
+from mlship.domain import digests
+from mlship.domain.batch import Format, Input
+from mlship.domain.batch_ports import Listed
+from mlship.errors import ConfigError, NotFoundError, UnavailableError
+from mlship.files import Version
+
+_FORMATS: Final[Mapping[str, Format]] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".jsonl.gz": "jsonl",
+    ".ndjson.gz": "jsonl",
+}
+_KNOWN: Final = "Parquet (.parquet), CSV (.csv) or JSON lines (.jsonl), texts also as .gz"
+_MAGIC: Final = "*?["
+_HIDDEN: Final = (".", "_")
+"""Files and folders whose names begin so are none of a table, as Spark and pyarrow have it."""
+_VERSIONS: Final = ("ETag", "etag", "generation", "md5", "version_id", "VersionId")
+_TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+
+class LakeFiles:
+    """The port Files.
+
+    Args:
+        root: the project's folder, from which relative paths go.
+        state: remembers the digests of files, so that a resumed batch does not read them again.
+    """
+
+    def __init__(self, root: Path, state: Path) -> None:
+        self._root = root
+        self._state = state
+
+    def list(self, patterns: Sequence[str]) -> Sequence[Listed]:
+        """Return the files of patterns, sorted by path, each once.
+
+        Raises:
+            NotFoundError: a pattern names no file.
+            ConfigError: a file has no known format, or an address needs a library.
+            UnavailableError: a folder cannot be read.
+        """
+        found: dict[str, Listed] = {}
+        for pattern in patterns:
+            listed = _of_url(pattern) if "://" in pattern else self._of_path(pattern)
+            if not listed:
+                message = f"no files to read: {pattern} names none"
+                hint = f"correct batch.input or --input; files must be {_KNOWN}"
+                raise NotFoundError(message, hint=hint)
+            found |= {each.path: each for each in listed}
+        return [found[path] for path in sorted(found)]
+
+    def known(self, plan: str) -> Mapping[str, Input]:
+        """Return the inputs of an earlier plan of this name, by path."""
+        decode = msgspec.json.Decoder(Input).decode
+        with suppress(OSError, msgspec.DecodeError), self._place(plan).open("rb") as lines:
+            return {each.path: each for each in map(decode, lines)}
+        return {}
+
+    def remember(self, plan: str, inputs: Sequence[Input]) -> None:
+        """Remember the inputs of a plan; an error to do so is none of the batch."""
+        lines = b"".join(msgspec.json.encode(each) + b"\n" for each in inputs)
+        with suppress(OSError):
+            files.make_private(self._state)
+            self._place(plan).parent.mkdir(exist_ok=True)
+            files.write_atomically(self._place(plan), lines)
+
+    def _place(self, plan: str) -> Path:
+        return self._state / "batch" / f"inputs-{plan}.jsonl"
+
+    def _of_path(self, pattern: str) -> Sequence[Listed]:
+        path = (self._root / pattern).absolute()
+        if path.is_dir():
+            return list(_of_folder(path))
+        paths = [str(path)]
+        if not path.exists() and any(sign in pattern for sign in _MAGIC):
+            paths = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (of a whole path)
+        listed = []
+        for each in map(Path, paths):
+            if each.is_dir():
+                listed += list(_of_folder(each))
+            elif each.is_file():
+                listed.append(Listed(str(each), _format(str(each)), _text(files.version_of(each))))
+        return listed
+
+
+def _of_folder(folder: Path) -> Iterator[Listed]:
+    """Return the files of known formats in a folder and those below it."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        message = f"cannot read the folder {folder}: {error.strerror}"
+        raise UnavailableError(message, hint="correct its permissions") from error
+    for entry in entries:
+        if entry.name.startswith(_HIDDEN):
+            continue
+        if entry.is_dir():
+            yield from _of_folder(Path(entry.path))
+        elif form := _known_format(entry.name):
+            status = entry.stat()
+            version = (status.st_ino, status.st_mtime_ns, status.st_size)
+            yield Listed(entry.path, form, _text(version))
+
+
+def _of_url(pattern: str) -> Sequence[Listed]:
+    if importlib.util.find_spec("fsspec") is None:
+        message = f"{pattern} needs the library fsspec"
+        raise ConfigError(message, hint="pip install fsspec, and the driver of that address")
+    library: Any = importlib.import_module("fsspec")
+    try:
+        system, name = library.core.url_to_fs(pattern)
+        system.invalidate_cache()
+        if any(sign in name for sign in _MAGIC):
+            details = system.glob(name, detail=True)
+        else:
+            details = system.find(name, detail=True)
+    except (ImportError, ValueError) as error:
+        message = f"{pattern} cannot be read: {error}"
+        raise ConfigError(message, hint="correct the address, or install its driver") from error
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        message = f"{pattern} cannot be read: {error}"
+        raise UnavailableError(message, hint="check the network and the credentials") from error
+    listed = []
+    for path, info in details.items():
+        form = _known_format(path)
+        inner = path.removeprefix(name).split("/")
+        is_hidden = any(part.startswith(_HIDDEN) for part in inner if part)
+        if info.get("type") == "file" and form and not is_hidden:
+            listed.append(Listed(system.unstrip_protocol(path), form, _of_info(info)))
+    return listed
+
+
+def _of_info(info: Mapping[str, Any]) -> str:
+    parts = [info.get("size"), *(info[name] for name in (*_VERSIONS, *_TIMES) if name in info)]
+    return digests.short(digests.of_bytes(repr(parts).encode()))
+
+
+def _text(version: Version) -> str:
+    return ":".join(map(str, version))
+
+
+def _format(path: str) -> Format:
+    form = _known_format(path)
+    if form is None:
+        message = f"{path} has no known format"
+        raise ConfigError(message, hint=f"give {_KNOWN}")
+    return form
+
+
+def _known_format(path: str) -> Format | None:
+    name = path.rpartition("/")[2].lower()
+    return next((form for ending, form in _FORMATS.items() if name.endswith(ending)), None)

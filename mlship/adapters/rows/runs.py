@@ -1,0 +1,200 @@
+"""Runs in a folder: parts in a hidden folder, which is renamed when its manifest is written."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from mlship import files
+from mlship.domain import batch as batches
+from mlship.domain.batch import Counts, Finished, Manifest, Plan, Scored
+from mlship.errors import ConflictError, IntegrityError, UnavailableError
+
+_PREFIX: Final = "run-"
+
+
+class FolderRuns:
+    """The port Runs, for an output on this machine.
+
+    A reader sees a run whole or not at all: its folder gets its name in one step.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+
+    def committed(self, plan: Plan) -> tuple[str, Manifest] | None:
+        """Return the folder and the manifest of a run if it was committed.
+
+        Raises:
+            IntegrityError: a part of it is gone, or has another size.
+        """
+        folder = self._output / plan.folder / f"{_PREFIX}{plan.run}"
+        manifest = read(str(folder))
+        if manifest is None:
+            return None
+        _check_parts(folder, plan, manifest.parts)
+        return str(folder), manifest
+
+    @contextmanager
+    def begin(self, plan: Plan) -> Iterator["FolderRun"]:
+        """Open a run that is not committed, for this process and its workers alone.
+
+        Raises:
+            ConflictError: another process works on it.
+            UnavailableError: the folder cannot be written.
+        """
+        folder = self._output / plan.folder / f".{_PREFIX}{plan.run}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / batches.JOURNAL).touch()
+        except OSError as error:
+            message = f"cannot write to {self._output}: {error.strerror}; nothing was published"
+            raise UnavailableError(message, hint="correct --output or its permissions") from error
+        with files.locked(folder) as is_locked:
+            if not is_locked:
+                message = f"another `mlship batch` writes to {folder}"
+                raise ConflictError(message, hint="wait for it; it may be on another machine")
+            run = FolderRun(folder, plan)
+            try:
+                yield run
+            finally:
+                run.close()
+
+
+class FolderRun:
+    """The port Run: a folder, and a journal of the parts that are done."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._journal: IO[bytes] | None = None
+        self._remove_leftovers()
+
+    @property
+    def folder(self) -> str:
+        """Where parts are written."""
+        return str(self._folder)
+
+    def finished(self) -> Mapping[str, Finished]:
+        """Return the parts whose outputs are there, by name."""
+        decode = msgspec.json.Decoder(Finished).decode
+        with os.scandir(self._folder) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        wanted = {part.name for part in self._plan.parts}
+        found = {}
+        for line in self._lines():
+            with suppress(msgspec.DecodeError):  # of a kill in the middle of a line
+                part = decode(line)
+                name = batches.file_of(part.name, self._plan.format)
+                if part.name in wanted and sizes.get(name) == part.size:
+                    found[part.name] = part
+        return found
+
+    def add(self, part: Scored) -> None:
+        """Note that a part is done."""
+        if self._journal is None:
+            # A line of its own after one that a kill has cut off.
+            self._journal = (self._folder / batches.JOURNAL).open("ab")
+            self._journal.write(b"\n")
+        self._journal.write(msgspec.json.encode(part) + b"\n")
+        self._journal.flush()
+
+    def counts(self) -> Iterator[Mapping[str, Counts]]:
+        """Return the counts of each part that is done."""
+        decode = msgspec.json.Decoder(Scored).decode
+        known: set[str] = set()
+        for line in self._lines():
+            with suppress(msgspec.DecodeError):
+                part = decode(line)
+                if part.name not in known:
+                    known.add(part.name)
+                    yield part.counts
+
+    def commit(self, manifest: Manifest) -> str:
+        """Publish the run, all of it or nothing; return its folder.
+
+        Raises:
+            IntegrityError: a part is not there, or has another size.
+            UnavailableError: the folder cannot be written.
+        """
+        _check_parts(self._folder, self._plan, manifest.parts)
+        final = self._folder.with_name(self._folder.name.removeprefix("."))
+        try:
+            self._clean()
+            files.write_atomically(self._folder / batches.MANIFEST, encoded(manifest))
+            self._folder.rename(final)
+            files.sync_folder(final.parent)
+            (final / batches.JOURNAL).unlink(missing_ok=True)
+        except OSError as error:
+            message = f"cannot publish {final}: {error.strerror}; nothing was published"
+            hint = "free disk space or correct the permissions, then run `mlship batch` again"
+            raise UnavailableError(message, hint=hint) from error
+        return str(final)
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _clean(self) -> None:
+        """Remove rejected rows of parts that are none of the plan."""
+        wanted = {f"part-{part.name}.jsonl" for part in self._plan.parts}
+        for path in (self._folder / batches.REJECTED).glob("*"):
+            if path.name not in wanted:
+                path.unlink()
+
+    def _remove_leftovers(self) -> None:
+        for folder in (self._folder, self._folder / batches.REJECTED):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+
+    def _lines(self) -> Iterator[bytes]:
+        with suppress(FileNotFoundError), (self._folder / batches.JOURNAL).open("rb") as lines:
+            yield from (line for line in lines if line.strip())
+
+
+class ManifestFiles:
+    """The port Manifests."""
+
+    def read(self, folder: str) -> Manifest | None:
+        """Return the manifest of a run's folder; `None` if it is gone.
+
+        Raises:
+            IntegrityError: it is not a manifest.
+        """
+        return read(folder)
+
+
+def read(folder: str) -> Manifest | None:
+    """Return the manifest of a run's folder; `None` if it is gone.
+
+    Raises:
+        IntegrityError: it is not a manifest.
+    """
+    path = Path(folder) / batches.MANIFEST
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise IntegrityError(message, hint="restore it from a backup") from error
+
+
+def encoded(manifest: Manifest) -> bytes:
+    """Return a manifest as the bytes of its file."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def _check_parts(folder: Path, plan: Plan, parts: Sequence[batches.Entry]) -> None:
+    with os.scandir(folder) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    for part in parts:
+        name = batches.file_of(part.name, plan.format)
+        if sizes.get(name) != part.size:
+            state = "has another size" if name in sizes else "is gone"
+            message = f"{folder / name} {state}"
+            raise IntegrityError(message, hint=f"remove {folder}, then run `mlship batch` again")

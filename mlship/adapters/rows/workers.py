@@ -1,0 +1,210 @@
+"""Processes that score the parts of a batch: one for each processor, with one thread."""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, Final, Self, TypeVar
+
+import msgspec
+
+from mlship import errors
+from mlship.domain import environment as environments
+from mlship.domain.batch import Input, Scored
+from mlship.domain.batch_work import (
+    Answer,
+    Fault,
+    Find,
+    Found,
+    Inspect,
+    Inspected,
+    Request,
+    Score,
+    Written,
+)
+from mlship.errors import MlshipError, ProjectError
+
+_One = TypeVar("_One", bound=Request)
+_TAIL: Final = 15
+_ALONE: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Each processor has a worker: threads of one would take the time of another."""
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class ChildWorkers:
+    """The port Workers, as processes of `mlship.runtime batch`.
+
+    Args:
+        bundle: the folder of the bundle that they work in.
+        count: of the processes.
+        environment: of the command.
+        named: variables that the project lets its own code have.
+    """
+
+    def __init__(
+        self,
+        bundle: Path,
+        count: int,
+        environment: Mapping[str, str],
+        named: Iterable[str] = (),
+    ) -> None:
+        self._bundle = bundle
+        self._count = max(1, count)
+        variables = environments.of_user_code(environment, named)
+        self._environment = {**variables, **_ALONE, "PYTHONHASHSEED": "1"}
+
+    def inspect(self, requests: Iterable[Inspect]) -> Iterator[Input]:
+        """Return each file as an input, in the order in which they are done.
+
+        Raises:
+            ProjectError: a file is invalid.
+            NotFoundError, UnavailableError, ConfigError, IntegrityError: as the runtime's.
+        """
+        for answer in self._each(requests):
+            if isinstance(answer, Inspected):
+                yield answer.input
+
+    def score(self, requests: Iterable[Score]) -> Iterator[Scored]:
+        """Return the parts as they are done, each durably written.
+
+        Raises:
+            ProjectError: a hook fails on any row, or a worker died.
+            NotFoundError, UnavailableError, ConfigError, IntegrityError: as the runtime's.
+        """
+        for answer in self._each(requests):
+            if isinstance(answer, Written):
+                yield answer.part
+
+    def find(self, request: Find) -> Found:
+        """Return one row with its outputs. Errors as of `score`."""
+        with _Child(self._bundle, self._environment) as child:
+            answer = child.ask(request)
+        if not isinstance(answer, Found):
+            raise TypeError(answer)
+        return answer
+
+    def _each(self, requests: Iterable[_One]) -> Iterator[Answer]:
+        """Return the answers as they come; the first fault ends all workers."""
+        pending = list(requests)
+        if not pending:
+            return
+        waiting = _Waiting(pending)
+        answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
+        children = [
+            _Child(self._bundle, self._environment) for _ in range(min(self._count, len(pending)))
+        ]
+        threads = [
+            threading.Thread(target=_serve, args=(child, waiting, answers), daemon=True)
+            for child in children
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in range(len(pending)):
+                answer = answers.get()
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+        finally:
+            waiting.stop()
+            for child in children:
+                child.close()
+
+
+class _Waiting:
+    """Requests that no worker has taken yet."""
+
+    def __init__(self, requests: list[Any]) -> None:
+        self._requests = requests[::-1]
+        self._lock = threading.Lock()
+
+    def take(self) -> Request | None:
+        with self._lock:
+            return self._requests.pop() if self._requests else None
+
+    def stop(self) -> None:
+        with self._lock:
+            self._requests.clear()
+
+
+def _serve(
+    child: "_Child", waiting: _Waiting, answers: "queue.SimpleQueue[Answer | Exception]"
+) -> None:
+    while (request := waiting.take()) is not None:
+        try:
+            answers.put(child.ask(request))
+        except Exception as error:  # noqa: BLE001 (raised where answers are awaited)
+            answers.put(error)
+            return
+
+
+class _Child:
+    """A process that answers requests one after the other."""
+
+    def __init__(self, bundle: Path, environment: Mapping[str, str]) -> None:
+        self._errors: IO[bytes] = TemporaryFile()  # noqa: SIM115 (closed with the process)
+        # -P: only the bundle's own code may be found, not what lies in the current folder.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mlship.runtime", "batch", "--bundle", str(bundle)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=dict(environment),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, request: Request) -> Answer:
+        """Return the answer to a request; raise the error that it is."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise TypeError(self._process)
+        try:
+            self._process.stdin.write(msgspec.json.encode(request) + b"\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:
+            line = b""
+        if not line.endswith(b"\n"):
+            raise self._death(request)
+        answer: Answer = msgspec.json.decode(line, type=Answer)
+        if isinstance(answer, Fault):
+            kind = errors.tree().get(answer.error, MlshipError)
+            raise kind(answer.message, hint=answer.hint)
+        return answer
+
+    def close(self) -> None:
+        """End the process; what it has not renamed was not written."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:  # what was not read by a process that is gone
+                    continue
+        self._errors.close()
+
+    def _death(self, request: Request) -> ProjectError:
+        code = self._process.wait()
+        how = f"by signal {-code}" if code < 0 else f"with code {code}"
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()[-_TAIL:]
+        said = "\n".join(["; its last lines:", *lines]) if lines else ""
+        what = request.path if isinstance(request, Inspect) else request.input.path
+        message = f"a worker ended {how} at {what}{said}"
+        hint = "check the memory and the hooks, then run `mlship batch` again: finished parts "
+        return ProjectError(message, hint=f"{hint}are kept")

@@ -1,0 +1,111 @@
+"""Files to read: a path on this machine, or a URL of fsspec."""
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+from mlship import files
+from mlship.domain import digests
+from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
+
+_VERSIONS: Final = ("ETag", "etag", "generation", "md5", "version_id", "VersionId")
+_TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+
+def is_url(path: str) -> bool:
+    """Return whether a path is a URL."""
+    return "://" in path
+
+
+@contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UnavailableError: it cannot be read.
+        ConfigError: a URL needs a library that is not installed.
+    """
+    with faults_of(path):
+        if is_url(path):
+            with fsspec(path).open(path, "rb") as file:
+                yield file
+            return
+        with Path(path).open("rb") as file:
+            yield file
+
+
+def version(path: str) -> str:
+    """Return a text that changes with a file.
+
+    Raises:
+        NotFoundError, UnavailableError, ConfigError: as `opened`.
+    """
+    with faults_of(path):
+        if not is_url(path):
+            return version_text(files.version_of(Path(path)))
+        system, name = fsspec(path).core.url_to_fs(path)
+        system.invalidate_cache()
+        return version_of_info(system.info(name))
+
+
+def version_text(known: files.Version) -> str:
+    """Return the version of a file on this machine."""
+    return ":".join(map(str, known))
+
+
+def version_of_info(info: dict[str, Any]) -> str:
+    """Return the version of an object from what fsspec knows of it."""
+    parts = [info.get("size"), *(info[name] for name in (*_VERSIONS, *_TIMES) if name in info)]
+    return digests.short(digests.of_bytes(repr(parts).encode()))
+
+
+def check_same(path: str, known: str) -> None:
+    """Check that a file is the one that the plan was made for.
+
+    Raises:
+        IntegrityError: it was changed or removed since.
+    """
+    try:
+        now = version(path)
+    except NotFoundError:
+        now = ""
+    if now != known:
+        what = "was changed" if now else "was removed"
+        message = f"{path} {what} while the batch was running; nothing was published"
+        hint = "wait until it is complete, then run `mlship batch` again, which makes a new plan"
+        raise IntegrityError(message, hint=hint)
+
+
+def fsspec(path: str) -> Any:
+    """Return the library fsspec.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if importlib.util.find_spec("fsspec") is None:
+        message = f"{path} needs the library fsspec"
+        raise ConfigError(message, hint="pip install fsspec, and the driver of that address")
+    return importlib.import_module("fsspec")
+
+
+@contextmanager
+def faults_of(path: str) -> Iterator[None]:
+    """Map what goes wrong with a file to an error that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"there is no file {path}", hint="correct batch.input or --input"
+        ) from error
+    except ImportError as error:
+        message = f"{path} needs a driver: {error}"
+        raise ConfigError(message, hint="pip install what the message names") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        message = f"cannot read {path}: {reason}"
+        hint = "correct its permissions, or check the network and the credentials"
+        raise UnavailableError(message, hint=hint) from error

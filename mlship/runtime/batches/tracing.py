@@ -1,0 +1,83 @@
+"""Finds one row of a batch again: in its input, and in the outputs."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from mlship.domain.batch_work import Find, Found
+from mlship.domain.bundle import ID, Row
+from mlship.errors import IntegrityError, NotFoundError
+from mlship.runtime.batches import places, reading
+from mlship.runtime.batches.inspection import inspect
+from mlship.runtime.batches.partition import row_of
+from mlship.runtime.batches.reading import Malformed
+from mlship.runtime.model import Model
+
+
+def find(model: Model, request: Find) -> Found:
+    """Return a row of a part and its outputs.
+
+    Raises:
+        NotFoundError: the part has no such row, or the row was rejected.
+        IntegrityError: the input is not the one that was scored.
+        UnavailableError, ConfigError, ProjectError: a file cannot be read.
+    """
+    outputs = _outputs(model, request)
+    each = request.input
+    if places.version(each.path) != each.version:
+        # Copied or restored, it may be the same bytes.
+        now = inspect(each.path, each.format, request.reading).digest
+        if now != each.digest:
+            message = f"{each.path} was changed since the batch: its digest is {now}, "
+            message += f"and {each.digest} was scored"
+            raise IntegrityError(message, hint="restore the file to trace its rows")
+    return Found(_inputs(model, request), outputs)
+
+
+def _outputs(model: Model, request: Find) -> Row:
+    names = [field.name for field in model.bundle.schema.outputs]
+    with places.opened(request.output) as file:
+        if request.format == "parquet":
+            table = pq.read_table(file, filters=[(ID, "=", request.id)], columns=names)
+        else:
+            kinds = {ID: pa.string()}
+            options = pacsv.ConvertOptions(column_types=kinds)
+            read = pacsv.read_csv(file, convert_options=options)
+            table = read.filter(pc.equal(read.column(ID), request.id)).select(names)
+    if not table.num_rows:
+        message = f"the batch has no prediction {request.id}: the row was rejected, or never was"
+        raise NotFoundError(message, hint="look for it in the folder _rejected of the run")
+    row: Row = table.to_pylist()[0]
+    return row
+
+
+def _inputs(model: Model, request: Find) -> Row:
+    each, fields = request.input, model.bundle.schema.inputs
+    names = [field.name for field in fields]
+    first = 0
+    if each.format == "jsonl":
+        for rows in reading.lines(each, each.blocks[0]):
+            if request.row < first + len(rows):
+                own = rows[request.row - first]
+                return {name: own[name] for name in names if name in own}
+            first += len(rows)
+    else:
+        malformed: list[Malformed] = []
+        block = each.blocks[0]
+        for batch in reading.batches(each, block, request.reading, names, malformed):
+            if request.row < first + batch.num_rows:
+                return _row(batch, request, fields, first)
+            first += batch.num_rows
+    raise NotFoundError(
+        f"{each.path} has no row {request.row} in this part",
+        hint="check that the id is complete",
+    )
+
+
+def _row(batch: Any, request: Find, fields: Any, first: int) -> Row:
+    is_text = request.input.format == "csv"
+    place = request.row - first
+    return row_of(batch, place, fields, request.reading, is_text=is_text)

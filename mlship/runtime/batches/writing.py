@@ -1,0 +1,201 @@
+"""Writes the outputs of a part: to a temporary file, synced, then renamed."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from mlship import files
+from mlship.domain import batch as batches
+from mlship.domain.batch import OutputFormat
+from mlship.domain.bundle import ID
+from mlship.domain.digests import Digest
+from mlship.errors import MlshipError, UnavailableError
+from mlship.runtime.batches.partition import Rejected
+from mlship.runtime.batches.places import fsspec, is_url
+
+_CHUNK: Final = 4 << 20
+
+
+class Outputs:
+    """The outputs of a part. Nothing of them is seen before `finish`.
+
+    Args:
+        folder: of the run.
+        part: its name.
+        form: of the file.
+        schema: of the outputs.
+        metadata: is kept in the footer of a Parquet file.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        part: str,
+        form: OutputFormat,
+        schema: Any,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self._rejected_path = f"{folder}/{batches.REJECTED}/part-{part}.jsonl"
+        self._file = _New(f"{folder}/{batches.file_of(part, form)}")
+        self._rejected: _New | None = None
+        self._writer = _writer(self._file, form, schema.with_metadata(dict(metadata)))
+
+    def write(self, batch: Any) -> None:
+        """Add outputs."""
+        with _faults_of(self._file.path):
+            self._writer.write_batch(batch)
+
+    def reject(self, row: Rejected, input_path: str) -> None:
+        """Add a rejected row."""
+        if self._rejected is None:
+            self._rejected = _New(self._rejected_path)
+        line = msgspec.json.encode({"file": input_path, **msgspec.to_builtins(row)})
+        with _faults_of(self._rejected.path):
+            self._rejected.file.write(line + b"\n")
+
+    def finish(self) -> tuple[int, Digest]:
+        """Put the files in their places; return the size and the digest of the outputs.
+
+        Raises:
+            UnavailableError: the disk is full, or the folder cannot be written.
+        """
+        if self._rejected is not None:
+            self._rejected.publish()
+        with _faults_of(self._file.path):
+            self._writer.close()
+        return self._file.publish()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        for file in (self._file, self._rejected):
+            if file is not None:
+                file.discard()
+
+
+class _New:
+    """A file that is written beside its place, or an object that is there when it is closed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.file: IO[bytes]
+        with _faults_of(path):
+            if is_url(path):
+                self._temporary = None
+                self._system, name = fsspec(path).core.url_to_fs(path)
+                self._system.makedirs(name.rpartition("/")[0], exist_ok=True)
+                self._digest = hashlib.sha256()
+                self.file = _Digesting(self._system.open(name, "wb"))  # type: ignore[assignment]
+            else:
+                place = Path(path)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                self._temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+                self.file = self._temporary.open("wb")
+
+    def publish(self) -> tuple[int, Digest]:
+        with _faults_of(self.path):
+            if self._temporary is None:
+                own: Any = self.file
+                own.close()
+                return own.size, Digest(f"sha256:{own.digest.hexdigest()}")
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            digest, size = _digest_of(self._temporary)
+            self._temporary.replace(self.path)
+            files.sync_folder(self._temporary.parent)
+            return size, digest
+
+    def discard(self) -> None:
+        with suppress(Exception):
+            self.file.close()
+        if self._temporary is not None:
+            with suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+
+
+class _Digesting:
+    """A file of fsspec that counts and digests what is written."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        self._file.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        return self.size
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._file.close()
+
+
+def _writer(file: _New, form: OutputFormat, schema: Any) -> Any:
+    if form == "csv":
+        return pacsv.CSVWriter(file.file, schema)
+    # Few floats are the same: to look for it takes longer than to write them.
+    names = [
+        field.name for field in schema if field.name != ID and not pa.types.is_floating(field.type)
+    ]
+    return pq.ParquetWriter(
+        file.file,
+        schema,
+        use_dictionary=names or False,
+        # Ids differ in their last digits only.
+        column_encoding={ID: "DELTA_BYTE_ARRAY"},
+        compression="snappy",
+    )
+
+
+def _digest_of(path: Path) -> tuple[Digest, int]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return Digest(f"sha256:{digest.hexdigest()}"), size
+
+
+@contextmanager
+def _faults_of(path: str) -> Iterator[None]:
+    try:
+        yield
+    except MlshipError:
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        hint = "correct its permissions" if error.errno == errno.EACCES else "free disk space"
+        if error.errno not in (errno.EACCES, errno.ENOSPC, errno.EDQUOT):
+            hint = "check the disk or the network"
+        raise UnavailableError(
+            f"cannot write {path}: {reason}; nothing was published",
+            hint=f"{hint}, then run `mlship batch` again: finished parts are kept",
+        ) from error

@@ -1,0 +1,459 @@
+"""batch on real files: resumed, published once, refused as a whole."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlship.config.batch import BatchConfig
+from mlship.domain import shapes
+from mlship.domain.batch_record import Batched
+from mlship.domain.policy import Bound
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    ProjectError,
+    UnavailableError,
+)
+from mlship.steps.batch import Batch, Batching, batch
+from mlship.steps.batch_trace import find
+from mlship.steps.trace import trace
+from tests.fakes.batch import InProcessWorkers, KilledError, batching
+from tests.fakes.ports import CONFIG, World, world
+from tests.harness import samples
+from tests.harness.bundles import COLUMNS, SETOSA, iris_bundle
+
+
+class Here:
+    """A project with a release that was made, and its batch."""
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        self.root = root
+        self.workers = InProcessWorkers()
+        self.world: World = world(root)
+        digest = iris_bundle(root / "bundle", limit=100.0)
+        made = samples.release()
+        self.release = msgspec.structs.replace(made, bundle=digest)
+        folder = self.world.pipeline.bundle_folder(digest)
+        folder.parent.mkdir(parents=True)
+        (root / "bundle").rename(folder)
+        self.world.pipeline.learn(self.release, "train", "passed", samples.nothing("train"))
+        self.configure(**{"input": "lake", "output": "scores", "part_rows": 10, **settings})
+
+    def configure(self, **settings: Any) -> None:
+        old = self.world.pipeline.config.batch
+        config = msgspec.structs.replace(CONFIG, batch=msgspec.structs.replace(old, **settings))
+        object.__setattr__(self.world.pipeline, "config", config)
+
+    @property
+    def ports(self) -> Batching:
+        return batching(self.root, self.workers)
+
+    def run(self) -> Batch:
+        pipeline = self.world.pipeline
+        return batch(pipeline, self.ports, self.release, pipeline.read())
+
+    def write(self, name: str, rows: int = 25, group: int = 10, **columns: Any) -> Path:
+        path = self.root / "lake" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = {
+            column: [SETOSA[column] + 0.01 * row for row in range(rows)]  # type: ignore[operator]
+            for column in COLUMNS
+        }
+        table = pa.table({**own, **columns})
+        pq.write_table(table, path, row_group_size=group)
+        return path
+
+    @property
+    def hidden(self) -> list[Path]:
+        return list(self.root.glob("scores/*/.run-*"))
+
+    @property
+    def published(self) -> list[Path]:
+        return list(self.root.glob("scores/*/run-*"))
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Here:
+    return Here(tmp_path)
+
+
+def facts(result: Batch) -> Batched:
+    return shapes.of(result.record, Batched)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*"))}
+
+
+def test_each_row_is_scored_once_and_the_run_is_published_as_one(here: Here) -> None:
+    here.write("a.parquet", key=list(range(25)))
+    here.write("b.parquet", key=list(range(100, 125)))
+    here.configure(keep=("key",))
+    result = here.run()
+    assert result.record.evidence.verdict == "passed"
+    assert [str(path) for path in here.published] == [result.folder]
+    assert not here.hidden
+    table = pq.read_table(result.folder)
+    assert sorted(table.column("key").to_pylist()) == [*range(25), *range(100, 125)]
+    assert len(set(table.column("id").to_pylist())) == 50
+    assert set(table.column("species").to_pylist()) == {"setosa"}
+    assert (facts(result).rows, facts(result).parts, facts(result).files) == (50, 6, 2)
+    footer = pq.read_schema(next(Path(result.folder).glob("part-*"))).metadata
+    assert footer[b"mlship.release"].decode() == here.release.id
+
+
+def test_a_second_run_writes_nothing(here: Here) -> None:
+    here.write("a.parquet")
+    first = here.run()
+    before = {path: path.stat().st_mtime_ns for path in here.root.rglob("scores/**/*")}
+    here.workers.asked.clear()
+    second = here.run()
+    assert not second.is_new
+    assert second.record == first.record
+    assert not here.workers.asked
+    assert {path: path.stat().st_mtime_ns for path in here.root.rglob("scores/**/*")} == before
+    assert sum(each.evidence.step == "batch" for each in here.world.ledger.records()) == 1
+
+
+def test_another_release_writes_beside(here: Here) -> None:
+    here.write("a.parquet")
+    first = content(Path(here.run().folder))
+    here.release = msgspec.structs.replace(here.release, params=here.release.bundle)
+    second = here.run()
+    assert len(here.published) == 2
+    assert content(here.published[0]) != content(here.published[1])
+    assert first in [content(path) for path in here.published]
+    assert second.is_new
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(here: Here, place: int) -> None:
+    here.write("a.parquet")
+    wanted = content(Path(here.run().folder))
+    here.published[0].rename(here.root / "elsewhere")
+    here.workers.asked.clear()
+    here.workers.kill_at = place
+    with pytest.raises(KilledError):
+        here.run()
+    assert not here.published
+    [hidden] = here.hidden
+    (hidden / ".part-x.parquet.7.tmp").write_bytes(b"torn")
+    with (hidden / "_journal.jsonl").open("ab") as journal:
+        journal.write(b'{"name":"40b8')
+    here.workers.kill_at = None
+    result = here.run()
+    assert content(Path(result.folder)) == wanted
+    assert not list(Path(result.folder).glob(".*"))
+    # The part that was written when the kill came is redone, and no other one.
+    assert len(here.workers.scored) == len(wanted) + 1
+
+
+def test_a_run_that_was_published_before_its_evidence_gets_it(here: Here) -> None:
+    here.write("a.parquet")
+    published = here.run()
+    again = Here(here.root / "other")
+    again.root = here.root
+    object.__setattr__(again.world.pipeline, "root", here.root)
+    again.release = here.release
+    result = again.run()
+    assert result.folder == published.folder
+    assert not again.workers.asked
+    assert facts(result).profile == facts(published).profile
+
+
+def test_two_runs_at_once_do_not_mix(here: Here) -> None:
+    here.write("a.parquet")
+    other = batching(here.root, InProcessWorkers())
+
+    def compete(_: Any) -> None:
+        here.workers.before = lambda _: None
+        with pytest.raises(ConflictError, match="another `mlship batch` writes to"):
+            batch(here.world.pipeline, other, here.release, here.world.pipeline.read())
+
+    here.workers.before = compete
+    assert here.run().record.evidence.verdict == "passed"
+
+
+def test_a_column_missing_in_file_37_of_50_stops_the_run_before_the_first_row(here: Here) -> None:
+    for number in range(50):
+        here.write(f"{number:02}.parquet", rows=2)
+    broken = here.root / "lake" / "37.parquet"
+    pq.write_table(pq.read_table(broken).drop_columns("petal_width"), broken)
+    with pytest.raises(ProjectError, match=r"37.parquet has no column petal_width; no row was"):
+        here.run()
+    assert not here.workers.scored
+    assert not (here.root / "scores").exists()
+
+
+def test_a_column_of_another_type_stops_the_run(here: Here) -> None:
+    here.write("a.parquet", petal_width=["wide"] * 25)
+    message = "column petal_width has type string, and the model needs numbers"
+    with pytest.raises(ProjectError, match=message):
+        here.run()
+
+
+def test_a_truncated_file_stops_the_run(here: Here) -> None:
+    here.write("a.parquet")
+    path = here.write("b.parquet")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ProjectError, match=r"b.parquet is not a complete Parquet file"):
+        here.run()
+    assert not here.workers.scored
+
+
+def test_rejected_rows_stop_the_run_and_are_named(here: Here) -> None:
+    path = here.write("a.parquet", sepal_width=[1.0] * 12 + [1e9] + [None] + [1.0] * 11)
+    result = here.run()
+    assert result.record.evidence.verdict == "failed"
+    assert not here.published
+    [failed] = [check for check in facts(result).checks if not check.holds]
+    assert failed.text == "2 rows rejected, at most 0 allowed"
+    assert result.reasons[0].startswith(f"{path}, row 2: sepal_width 1000000000.0 is too large")
+    assert "1000000000" not in str(result.record.evidence.facts), "no value is in the ledger"
+    here.configure(max_rejected=2)
+    here.workers.asked.clear()
+    passed = here.run()
+    assert passed.record.evidence.verdict == "passed"
+    assert len(here.workers.scored) == 1, "finished parts are kept"
+    lines = [
+        json.loads(line)
+        for file in Path(passed.folder).glob("_rejected/*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    assert [(line["row"], line["column"]) for line in lines] == [
+        (2, "sepal_width"),
+        (3, "sepal_width"),
+    ]
+    assert lines[0]["values"]["sepal_width"] == 1e9
+    assert pq.read_table(passed.folder).num_rows == 23
+
+
+def test_gates_hold_a_run_back(here: Here) -> None:
+    here.write("a.parquet")
+    here.configure(gates={"rows": Bound(min=26)})
+    result = here.run()
+    assert result.record.evidence.verdict == "failed"
+    assert result.folder == str(here.hidden[0])
+    assert not here.published
+    here.configure(gates={"rows": Bound(min=25, max=25)})
+    assert here.run().record.evidence.verdict == "passed"
+    assert len(here.published) == 1
+
+
+def test_a_shift_of_the_predictions_holds_a_run_back(here: Here) -> None:
+    here.write("a.parquet", rows=400, group=400)
+    here.configure(gates={"shift": Bound(max=0.25)})
+    first = here.run()
+    assert any(
+        check.text.endswith("no earlier run to compare with") for check in facts(first).checks
+    )
+    (here.root / "lake" / "a.parquet").unlink()
+    here.write("b.parquet", rows=400, group=400, petal_length=[6.0] * 400)
+    second = here.run()
+    assert second.record.evidence.verdict == "failed"
+    assert [check.name for check in facts(second).checks if not check.holds] == ["shift"]
+
+
+def test_the_same_predictions_have_no_shift(here: Here) -> None:
+    here.write("a.parquet", rows=400, group=400)
+    here.configure(gates={"shift": Bound(max=0.1)})
+    here.run()
+    here.write("a.parquet", rows=401, group=401)
+    assert here.run().record.evidence.verdict == "passed"
+
+
+def test_an_input_that_changes_meanwhile_stops_the_run(here: Here) -> None:
+    path = here.write("a.parquet")
+
+    def change(_: Any) -> None:
+        here.workers.before = lambda _: None
+        here.write("a.parquet", rows=26)
+
+    here.workers.before = change
+    with pytest.raises(IntegrityError, match=f"{path} was changed while the batch was running"):
+        here.run()
+    assert not here.published
+
+
+def test_digests_are_remembered(here: Here) -> None:
+    here.write("a.parquet")
+    here.write("b.parquet")
+    here.run()
+    here.workers.asked.clear()
+    here.write("b.parquet", rows=26)
+    here.run()
+    assert [type(each).__name__ for each in here.workers.asked].count("Inspect") == 1
+
+
+def test_names_follow_from_bytes_and_not_from_places(here: Here) -> None:
+    path = here.write("a.parquet")
+    names = set(content(Path(here.run().folder)))
+    path.rename(here.root / "lake" / "renamed.parquet")
+    assert not here.run().is_new, "the same rows are the same run"
+    here.configure(output="other")
+    assert set(content(Path(here.run().folder))) == names
+
+
+def test_two_files_of_the_same_bytes_are_both_scored(here: Here) -> None:
+    here.write("a.parquet")
+    here.write("b.parquet")
+    table = pq.read_table(here.run().folder)
+    assert len(set(table.column("id").to_pylist())) == 50
+
+
+CSV = "sepal_length,sepal_width,petal_length,petal_width,key\n"
+
+
+def test_csv_and_json_lines_are_read_in_parts(here: Here) -> None:
+    lake = here.root / "lake"
+    lake.mkdir()
+    lines = [f'5.1,3.5,1.4,0.2,"k{number}\n"\n' for number in range(60_000)]
+    (lake / "a.csv").write_text(CSV + "".join(lines))
+    (lake / "b.csv.gz").write_bytes(gzip.compress((CSV + "5.1,3.5,1.4,0.2,zipped\n").encode()))
+    row = json.dumps({**SETOSA, "key": "j"})
+    (lake / "c.jsonl").write_text(f"{row}\n\n" * 15_000)
+    (lake / "_hidden.csv").write_text("nothing")
+    here.configure(keep=("key",), part_mb=1)
+    result = here.run()
+    table = pq.read_table(result.folder)
+    keys = sorted(table.column("key").to_pylist())
+    wanted = [f"k{number}\n" for number in range(60_000)] + ["zipped"] + ["j"] * 15_000
+    assert keys == sorted(wanted)
+    assert facts(result).parts == 2 + 1 + 2
+    assert len(set(table.column("id").to_pylist())) == 75_001
+
+
+def test_a_line_with_too_many_fields_is_rejected(here: Here) -> None:
+    lake = here.root / "lake"
+    lake.mkdir()
+    (lake / "a.csv").write_text(CSV + "5.1,3.5,1.4,0.2,a\n5.1,3.5,1.4,0.2,a,b\n5.1,x,1.4,0.2,c\n")
+    here.configure(max_rejected=2)
+    result = here.run()
+    assert facts(result).rejected == 2
+    assert any("the line has 6 fields, and the header 5" in reason for reason in result.reasons)
+    assert any('sepal_width must be a number, not "x"' in reason for reason in result.reasons)
+    assert pq.read_table(result.folder).num_rows == 1
+
+
+def test_outputs_may_be_csv(here: Here) -> None:
+    here.write("a.parquet")
+    here.configure(format="csv")
+    result = here.run()
+    [first, *_] = sorted(Path(result.folder).glob("part-*.csv"))
+    lines = first.read_text().splitlines()
+    assert lines[0].startswith('"id","species","probability_setosa"')
+    assert (
+        trace(here.world.pipeline, lines[1].split('"')[1], batching=here.ports).prediction.outputs[
+            "species"
+        ]
+        == "setosa"
+    )
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_each_row_leads_back_to_its_release_and_its_input(here: Here, form: str) -> None:
+    path = here.write("a.parquet")
+    table = pq.read_table(path).to_pylist()
+    if form != "parquet":
+        path.unlink()
+        other = path.with_name(f"a.{form}")
+        lines = [json.dumps(row) for row in table]
+        if form == "csv":
+            lines = [",".join(table[0]), *(",".join(map(str, row.values())) for row in table)]
+        other.write_text("\n".join(lines) + "\n")
+    result = here.run()
+    for scored in pq.read_table(result.folder).to_pylist():
+        records = here.world.pipeline.read()
+        found = find(here.world.pipeline, here.ports, records, scored["id"])
+        assert found is not None
+        assert found.release == here.release.id
+        assert {"id": found.id, **found.outputs} == scored
+        assert found.inputs in table
+
+
+def test_a_row_of_a_changed_input_is_not_traced(here: Here) -> None:
+    path = here.write("a.parquet")
+    result = here.run()
+    own = pq.read_table(result.folder).column("id").to_pylist()[0]
+    os.utime(path, (1, 1))
+    assert trace(here.world.pipeline, own, batching=here.ports).prediction.id == own
+    here.write("a.parquet", rows=26)
+    with pytest.raises(IntegrityError, match="was changed since the batch"):
+        trace(here.world.pipeline, own, batching=here.ports)
+
+
+def test_an_id_that_no_batch_has_is_not_found(here: Here) -> None:
+    here.write("a.parquet")
+    own = pq.read_table(here.run().folder).column("id").to_pylist()[0]
+    with pytest.raises(NotFoundError, match="nor a published batch"):
+        trace(here.world.pipeline, "0" * 32 + ".0", batching=here.ports)
+    with pytest.raises(NotFoundError, match="the row was rejected, or never was"):
+        trace(here.world.pipeline, own.partition(".")[0] + ".999", batching=here.ports)
+
+
+def test_a_published_part_that_is_gone_is_told(here: Here) -> None:
+    here.write("a.parquet")
+    result = here.run()
+    next(Path(result.folder).glob("part-*")).unlink()
+    with pytest.raises(IntegrityError, match="is gone"):
+        here.run()
+
+
+def test_what_is_missing_is_named(here: Here) -> None:
+    with pytest.raises(NotFoundError, match="no files to read: lake names none"):
+        here.run()
+    here.write("a.parquet")
+    here.configure(input=None)
+    with pytest.raises(ConfigError, match="the batch has no input"):
+        here.run()
+    here.configure(input="lake", keep=("species",))
+    with pytest.raises(ConfigError, match=r"batch.keep: species is the name of an output"):
+        here.run()
+    here.configure(keep=("nobody",))
+    with pytest.raises(ProjectError, match=r"has no column nobody, which batch.keep names"):
+        here.run()
+
+
+def test_an_output_without_permission_is_named(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.write("a.parquet")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # Root, who may write everywhere, runs the tests in some places.
+    monkeypatch.setattr("mlship.adapters.rows.runs.Path.mkdir", refuse)
+    here.workers.asked.clear()
+    with pytest.raises(UnavailableError, match=r"cannot write to .*scores: Permission denied"):
+        here.run()
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write("a.parquet")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlship.runtime.batches.writing.os.fsync", full)
+        with pytest.raises(UnavailableError, match=r"No space left on device; nothing"):
+            here.run()
+    [hidden] = here.hidden
+    assert not content(hidden)
+    assert not list(hidden.glob(".*"))
+    assert here.run().record.evidence.verdict == "passed"
+
+
+def test_the_settings_of_a_batch_have_defaults() -> None:
+    assert BatchConfig().patterns == ()
+    assert BatchConfig(input="a").patterns == ("a",)
