@@ -293,7 +293,8 @@ class _Pace:
         self._own += 1
         self._rows += rows
         now = self._timer()
-        if now - self._told < _NOTE_SECONDS:
+        # The first part waits until the model is loaded, which says nothing of the pace.
+        if now - self._told < _NOTE_SECONDS or self._own == 1:
             return
         self._told = now
         seconds = max(now - self._began, 1e-6)
