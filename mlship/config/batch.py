@@ -1,6 +1,6 @@
 """The section `batch` of mlship.yaml: rows of files that are scored by `mlship batch`."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -50,6 +50,14 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "run that was published)"
         ),
     ] = msgspec.field(default_factory=lambda: {"rows": Bound(min=1)})
+    engine: Annotated[
+        Literal["processes", "spark"],
+        Meta(description="what scores: processes of this machine, or Spark"),
+    ] = "processes"
+    spark: Annotated[
+        dict[str, str],
+        Meta(description="settings of Spark, such as spark.master and spark.executor.memory"),
+    ] = {}
     workers: Annotated[
         Annotated[int, Meta(ge=0, le=256)],
         Meta(description="processes that score; 0 is one for each processor"),

@@ -86,6 +86,12 @@ that sleep at once make a gradient boosting a third slower on an idle machine; 4
 take little from others (`benchmarks/waiting.py`).
 """
 
+_SPARK: Final = frozenset(
+    {
+        *("HADOOP_CONF_DIR", "JAVA_HOME", "PYSPARK_DRIVER_PYTHON", "PYSPARK_PYTHON"),
+        *("SPARK_CONF_DIR", "SPARK_HOME", "YARN_CONF_DIR"),
+    }
+)
 _SERVING: Final = _SYSTEM | _PYTHON | _COMPUTING
 _WORKING: Final = _SERVING | _NETWORK | _CACHES
 
@@ -98,6 +104,11 @@ def of_user_code(environment: Mapping[str, str], named: Iterable[str] = ()) -> d
         named: what `model.environment` adds, by exact name.
     """
     return _kept(environment, _WORKING | frozenset(named))
+
+
+def of_spark(environment: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
+    """Return the variables for a session of Spark: those of user code, and where Spark is."""
+    return _kept(environment, _WORKING | _SPARK | frozenset(named))
 
 
 def of_serving(

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         case "work":
             return _work(options)
         case "batch":
-            return _batch()
+            return _batch(options)
         case _:
             return _serve(options)
 
@@ -105,7 +105,12 @@ def _work(options: argparse.Namespace) -> int:
     return 0
 
 
-def _batch() -> int:
+def _batch(options: argparse.Namespace) -> int:
+    if options.spark is not None:
+        from mlship.runtime.batches import spark
+
+        spark.work(options.bundle, msgspec.json.decode(options.spark, type=dict[str, str]))
+        return 0
     from mlship.runtime.batches.work import work
 
     work()
@@ -194,6 +199,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     _worker_options(serve, worker, environment)
     batch = commands.add_parser("batch", help="score parts of a batch, as requests on stdin say")
     batch.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    batch.add_argument("--spark", help="settings of Spark as JSON: requests are its tasks")
     offline = commands.add_parser(
         "predict", help="read rows from stdin and write outputs to stdout, as JSON"
     )

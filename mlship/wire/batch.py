@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
+from mlship.adapters.rows.spark import SparkWorkers
 from mlship.adapters.rows.workers import ChildWorkers, processors
 from mlship.config.project import Config
 from mlship.domain.batch_ports import Runs, Workers
@@ -20,8 +21,13 @@ def batching(config: Config, root: Path, environment: Mapping[str, str]) -> Batc
         if importlib.util.find_spec("pyarrow") is None:
             message = "a batch needs the library pyarrow, which is not installed"
             raise ConfigError(message, hint='pip install "mlship-cd[batch]"')
-        count = config.batch.workers or processors()
-        return ChildWorkers(bundle, count, environment, config.model.environment)
+        settings, named = config.batch, config.model.environment
+        if settings.engine == "spark":
+            if importlib.util.find_spec("pyspark") is None:
+                message = "batch.engine is spark, and the library pyspark is not installed"
+                raise ConfigError(message, hint='pip install "mlship-cd[spark]"')
+            return SparkWorkers(bundle, settings.spark, environment, named)
+        return ChildWorkers(bundle, settings.workers or processors(), environment, named)
 
     def runs(output: str) -> Runs:
         if "://" in output:

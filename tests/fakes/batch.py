@@ -7,6 +7,7 @@ from mlship import errors
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
 from mlship.domain.batch import Input, Scored
+from mlship.domain.batch_ports import Workers
 from mlship.domain.batch_work import (
     Answer,
     Fault,
@@ -73,8 +74,8 @@ class InProcessWorkers:
         return answer
 
 
-def batching(root: Path, workers: InProcessWorkers) -> Batching:
-    """Return the ports of a batch on real files, with workers in this process."""
+def batching(root: Path, workers: Workers) -> Batching:
+    """Return the ports of a batch on real files, with these workers."""
     return Batching(
         files=LakeFiles(root, root / ".mlship"),
         workers=lambda _: workers,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -23,62 +22,12 @@ from mlship.errors import (
     ProjectError,
     UnavailableError,
 )
-from mlship.steps.batch import Batch, Batching, batch
+from mlship.steps.batch import Batch, batch
 from mlship.steps.batch_trace import find
 from mlship.steps.trace import trace
 from tests.fakes.batch import InProcessWorkers, KilledError, batching
-from tests.fakes.ports import CONFIG, World, world
-from tests.harness import samples
-from tests.harness.bundles import COLUMNS, SETOSA, iris_bundle
-
-
-class Here:
-    """A project with a release that was made, and its batch."""
-
-    def __init__(self, root: Path, **settings: Any) -> None:
-        self.root = root
-        self.workers = InProcessWorkers()
-        self.world: World = world(root)
-        digest = iris_bundle(root / "bundle", limit=100.0)
-        made = samples.release()
-        self.release = msgspec.structs.replace(made, bundle=digest)
-        folder = self.world.pipeline.bundle_folder(digest)
-        folder.parent.mkdir(parents=True)
-        (root / "bundle").rename(folder)
-        self.world.pipeline.learn(self.release, "train", "passed", samples.nothing("train"))
-        self.configure(**{"input": "lake", "output": "scores", "part_rows": 10, **settings})
-
-    def configure(self, **settings: Any) -> None:
-        old = self.world.pipeline.config.batch
-        config = msgspec.structs.replace(CONFIG, batch=msgspec.structs.replace(old, **settings))
-        object.__setattr__(self.world.pipeline, "config", config)
-
-    @property
-    def ports(self) -> Batching:
-        return batching(self.root, self.workers)
-
-    def run(self) -> Batch:
-        pipeline = self.world.pipeline
-        return batch(pipeline, self.ports, self.release, pipeline.read())
-
-    def write(self, name: str, rows: int = 25, group: int = 10, **columns: Any) -> Path:
-        path = self.root / "lake" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        own = {
-            column: [SETOSA[column] + 0.01 * row for row in range(rows)]  # type: ignore[operator]
-            for column in COLUMNS
-        }
-        table = pa.table({**own, **columns})
-        pq.write_table(table, path, row_group_size=group)
-        return path
-
-    @property
-    def hidden(self) -> list[Path]:
-        return list(self.root.glob("scores/*/.run-*"))
-
-    @property
-    def published(self) -> list[Path]:
-        return list(self.root.glob("scores/*/run-*"))
+from tests.harness.batches import Here
+from tests.harness.bundles import SETOSA
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Final, Self, TypeVar
@@ -87,7 +88,7 @@ class ChildWorkers:
 
     def find(self, request: Find) -> Found:
         """Return one row with its outputs. Errors as of `score`."""
-        with _Child(self._bundle, self._environment) as child:
+        with Child(self._bundle, self._environment) as child:
             answer = child.ask(request)
         if not isinstance(answer, Found):
             raise TypeError(answer)
@@ -101,7 +102,7 @@ class ChildWorkers:
         waiting = _Waiting(pending)
         answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
         children = [
-            _Child(self._bundle, self._environment) for _ in range(min(self._count, len(pending)))
+            Child(self._bundle, self._environment) for _ in range(min(self._count, len(pending)))
         ]
         threads = [
             threading.Thread(target=_serve, args=(child, waiting, answers), daemon=True)
@@ -138,7 +139,7 @@ class _Waiting:
 
 
 def _serve(
-    child: "_Child", waiting: _Waiting, answers: "queue.SimpleQueue[Answer | Exception]"
+    child: "Child", waiting: _Waiting, answers: "queue.SimpleQueue[Answer | Exception]"
 ) -> None:
     while (request := waiting.take()) is not None:
         try:
@@ -148,14 +149,23 @@ def _serve(
             return
 
 
-class _Child:
-    """A process that answers requests one after the other."""
+class Child:
+    """A process that answers requests.
 
-    def __init__(self, bundle: Path, environment: Mapping[str, str]) -> None:
+    Args:
+        bundle: the folder of the bundle that it works in.
+        environment: of the process.
+        options: of `mlship.runtime batch`, beside the bundle.
+    """
+
+    def __init__(
+        self, bundle: Path, environment: Mapping[str, str], options: Sequence[str] = ()
+    ) -> None:
         self._errors: IO[bytes] = TemporaryFile()  # noqa: SIM115 (closed with the process)
         # -P: only the bundle's own code may be found, not what lies in the current folder.
+        command = [sys.executable, "-P", "-m", "mlship.runtime", "batch", "--bundle", str(bundle)]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mlship.runtime", "batch", "--bundle", str(bundle)],
+            [*command, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -163,48 +173,71 @@ class _Child:
         )
 
     def __enter__(self) -> Self:
+        """Return it."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the process."""
         self.close()
 
     def ask(self, request: Request) -> Answer:
         """Return the answer to a request; raise the error that it is."""
-        if self._process.stdin is None or self._process.stdout is None:
+        what = request.path if isinstance(request, Inspect) else request.input.path
+        self.send([request])
+        return self.receive(f"a worker ended {{how}} at {what}")
+
+    def send(self, requests: Iterable[Request]) -> None:
+        """Send requests; if the process is gone, `receive` says so."""
+        if self._process.stdin is None:
+            raise TypeError(self._process)
+        with suppress(OSError):
+            for request in requests:
+                self._process.stdin.write(msgspec.json.encode(request) + b"\n")
+            self._process.stdin.flush()
+
+    def receive(self, death: str) -> Answer:
+        """Return the next answer; raise the error that it is.
+
+        Args:
+            death: what to say if the process is gone; `{how}` is replaced.
+        """
+        if self._process.stdout is None:
             raise TypeError(self._process)
         try:
-            self._process.stdin.write(msgspec.json.encode(request) + b"\n")
-            self._process.stdin.flush()
             line = self._process.stdout.readline()
         except OSError:
             line = b""
         if not line.endswith(b"\n"):
-            raise self._death(request)
+            raise self._death(death)
         answer: Answer = msgspec.json.decode(line, type=Answer)
         if isinstance(answer, Fault):
             kind = errors.tree().get(answer.error, MlshipError)
             raise kind(answer.message, hint=answer.hint)
         return answer
 
-    def close(self) -> None:
-        """End the process; what it has not renamed was not written."""
+    def close(self, seconds: float = 0.0) -> None:
+        """End the process; what it has not renamed was not written.
+
+        Args:
+            seconds: it gets, once nobody asks any more, to end by itself.
+        """
+        if seconds and self._process.stdin is not None:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                self._process.stdin.close()
+                self._process.wait(seconds)
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                try:
+                with suppress(OSError):  # what was not read by a process that is gone
                     stream.close()
-                except OSError:  # what was not read by a process that is gone
-                    continue
         self._errors.close()
 
-    def _death(self, request: Request) -> ProjectError:
+    def _death(self, text: str) -> ProjectError:
         code = self._process.wait()
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()[-_TAIL:]
         said = "\n".join(["; its last lines:", *lines]) if lines else ""
-        what = request.path if isinstance(request, Inspect) else request.input.path
-        message = f"a worker ended {how} at {what}{said}"
         hint = "check the memory and the hooks, then run `mlship batch` again: finished parts "
-        return ProjectError(message, hint=f"{hint}are kept")
+        return ProjectError(f"{text.replace('{how}', how)}{said}", hint=f"{hint}are kept")

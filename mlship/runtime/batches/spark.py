@@ -1,0 +1,173 @@
+"""The worker of a batch on Spark: each request is a task, which an executor answers.
+
+Spark only decides where a request is answered: an executor reads, scores and writes as a process
+of this machine does, with the same function. A task that Spark tries again, or twice at the same
+time, writes the same file under the same name.
+
+An executor needs Python with `mlship-cd[serve,batch]`; the bundle comes with the session.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from mlship.domain.batch_work import Answer, Fault, Find, Request, Score
+from mlship.errors import ConfigError, MlshipError, UnavailableError
+
+_NAME: Final = "mlship-bundle"
+_DEFAULTS: Final[Mapping[str, str]] = {
+    "spark.app.name": "mlship batch",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # One task, one request: nothing is there to be planned anew.
+    "spark.sql.adaptive.enabled": "false",
+    # As the processes of replicas have it.
+    "spark.executorEnv.PYTHONHASHSEED": "1",
+}
+_LOCAL: Final[Mapping[str, str]] = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
+
+
+def work(bundle: Path, settings: Mapping[str, str]) -> None:
+    """Answer the requests on stdin, each when its task is done, until stdin ends.
+
+    Args:
+        bundle: its folder, which is sent to the executors.
+        settings: of Spark, such as `spark.master`.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what Spark and its JVM print is no answer
+    lock = threading.Lock()
+
+    def answer(reply: Answer) -> None:
+        with lock:
+            answers.write(msgspec.json.encode(reply) + b"\n")
+            answers.flush()
+
+    with tempfile.TemporaryDirectory(prefix=f"{_NAME}-") as folder:
+        try:
+            session = _session(settings)
+        except MlshipError as error:
+            answer(_fault(error))
+            return
+        # Executors fetch it with their first task.
+        packed = shutil.make_archive(f"{folder}/{_NAME}", "zip", bundle)
+        session.sparkContext.addArchive(f"{packed}#{_NAME}")
+        _answer_all(session, answer)
+    # Whoever asked is gone: nobody would take the answers of tasks that run.
+    os._exit(0)
+
+
+def _answer_all(session: Any, answer: Callable[[Answer], None]) -> None:
+    """Answer the requests on stdin until it ends."""
+    ask = _asking(session)
+    decode = msgspec.json.Decoder(Request).decode
+    # A thread waits for each task that can run at the same time, and one more is always queued.
+    threads = ThreadPoolExecutor(session.sparkContext.defaultParallelism + 1)
+    with os.fdopen(0, "rb", closefd=False) as lines:
+        for line in lines:
+            threads.submit(lambda request: answer(ask(request)), decode(line))
+
+
+def _session(settings: Mapping[str, str]) -> Any:
+    """Return a session of Spark.
+
+    Raises:
+        ConfigError: there is no Java.
+        UnavailableError: the session does not start.
+    """
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    _check_java()
+    master = settings.get("spark.master", "")
+    is_local = master.startswith("local")
+    if is_local:
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # For executors in the JVM that this process starts; others get the setting.
+    os.environ["PYTHONHASHSEED"] = "1"
+    builder: Any = SparkSession.builder
+    for name, value in {**_DEFAULTS, **(_LOCAL if is_local else {}), **settings}.items():
+        builder = builder.config(name, value)
+    try:
+        session = builder.getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+    except Exception as error:
+        if not isinstance(error, PySparkException) and not _is_java(error):
+            raise
+        message = f"Spark at {master} does not start: {_first_line(error)}"
+        hint = "check batch.spark in mlship.yaml, and what Spark printed above"
+        raise UnavailableError(message, hint=hint) from error
+    return session
+
+
+def _check_java() -> None:
+    home = os.environ.get("JAVA_HOME", "")
+    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if java is None:
+        lacks = f"JAVA_HOME, {home}, has no bin/java" if home else "no program java is found"
+        message = f"batch.engine is spark, and Spark needs Java: {lacks}"
+        raise ConfigError(message, hint="install Java 17, or set JAVA_HOME to its folder")
+
+
+def _asking(session: Any) -> Callable[[Request], Answer]:
+    """Return a function that answers a request by a task of Spark."""
+
+    def ask(request: Request) -> Answer:
+        line = msgspec.json.encode(request).decode()
+        try:
+            # The request is in the function, which is sent anyway: a column of a DataFrame would
+            # take Spark longer to plan.
+            one = session.range(0, 1, 1, 1)
+            [row] = one.mapInPandas(partial(_answered, line), "answer string").collect()
+        except Exception as error:  # noqa: BLE001 (Spark raises all kinds; the command says which)
+            what = request.path if not isinstance(request, Score | Find) else request.input.path
+            message = f"a task of Spark failed at {what}: {_first_line(error)}"
+            hint = "read what the executor printed, then run `mlship batch` again: finished parts "
+            return _fault(UnavailableError(message, hint=f"{hint}are kept"))
+        answer: Answer = msgspec.json.decode(row.answer, type=Answer)
+        return answer
+
+    return ask
+
+
+def _answered(request: str, frames: Iterator[Any]) -> Iterator[Any]:
+    """Answer a request in an executor.
+
+    Args:
+        request: as JSON.
+        frames: one of one row, which says nothing.
+    """
+    import pandas as pd
+
+    from mlship.runtime.batches import executor
+
+    for _ in frames:
+        yield pd.DataFrame({"answer": [executor.answer(request, _NAME)]})
+
+
+def _fault(error: MlshipError) -> Fault:
+    return Fault(error=type(error).__name__, message=error.message, hint=error.hint)
+
+
+def _is_java(error: Exception) -> bool:
+    return type(error).__module__.startswith("py4j")
+
+
+def _first_line(error: Exception) -> str:
+    """Return what an error says, without the traces of Java and Python."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    own = [line for line in lines if "Exception: " in line or "Error: " in line]
+    return (own or lines or [type(error).__name__])[-1][:300]

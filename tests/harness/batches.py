@@ -1,0 +1,80 @@
+"""A project whose release scores files, on real folders."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlship.steps.batch import Batch, Batching, batch
+from tests.fakes.batch import InProcessWorkers, batching
+from tests.fakes.ports import CONFIG, World, world
+from tests.harness import samples
+from tests.harness.bundles import COLUMNS, SETOSA, iris_bundle
+
+
+class Here:
+    """A project with a release that was made, and its batch.
+
+    Args:
+        root: its folder.
+        preprocess: the source of the hook, if the release has one.
+        settings: of the batch.
+    """
+
+    def __init__(self, root: Path, preprocess: str = "", **settings: Any) -> None:
+        self.root = root
+        self.workers = InProcessWorkers()
+        self.world: World = world(root)
+        digest = iris_bundle(root / "bundle", preprocess=preprocess, limit=100.0)
+        made = samples.release()
+        self.release = msgspec.structs.replace(made, bundle=digest)
+        folder = self.world.pipeline.bundle_folder(digest)
+        folder.parent.mkdir(parents=True)
+        (root / "bundle").rename(folder)
+        self.world.pipeline.learn(self.release, "train", "passed", samples.nothing("train"))
+        self.configure(**{"input": "lake", "output": "scores", "part_rows": 10, **settings})
+
+    @property
+    def bundle(self) -> Path:
+        """The folder of the bundle."""
+        return self.world.pipeline.bundle_folder(self.release.bundle)
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings of the batch."""
+        old = self.world.pipeline.config.batch
+        config = msgspec.structs.replace(CONFIG, batch=msgspec.structs.replace(old, **settings))
+        object.__setattr__(self.world.pipeline, "config", config)
+
+    @property
+    def ports(self) -> Batching:
+        """The ports of the batch."""
+        return batching(self.root, self.workers)
+
+    def run(self) -> Batch:
+        """Run the batch."""
+        pipeline = self.world.pipeline
+        return batch(pipeline, self.ports, self.release, pipeline.read())
+
+    def write(self, name: str, rows: int = 25, group: int = 10, **columns: Any) -> Path:
+        """Write a file of rows, with columns of its own beside those of the model."""
+        path = self.root / "lake" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = {
+            column: [SETOSA[column] + 0.01 * row for row in range(rows)]  # type: ignore[operator]
+            for column in COLUMNS
+        }
+        table = pa.table({**own, **columns})
+        pq.write_table(table, path, row_group_size=group)
+        return path
+
+    @property
+    def hidden(self) -> list[Path]:
+        """The folders of runs that were not published."""
+        return list(self.root.glob("scores/*/.run-*"))
+
+    @property
+    def published(self) -> list[Path]:
+        """The folders of runs that were published."""
+        return list(self.root.glob("scores/*/run-*"))
