@@ -29,6 +29,7 @@ from mlship.cli import (
     production,
     project,
     release,
+    stream,
     verify,
     watch,
 )
@@ -137,6 +138,7 @@ app.add_typer(predictions.app, name="predictions")
 app.add_typer(api_keys.app, name="api-keys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")
+app.add_typer(stream.app, name="stream")
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ _VALUES: Final = (
     "domain/predicted.py",
     "domain/prediction.py",
     "domain/private.py",
+    "domain/stream.py",
+    "domain/stream_faults.py",
 )
 """The modules of mlship that mlship.runtime imports; tests/architecture checks the list."""
 

@@ -19,6 +19,7 @@ from mlship.wire.backends import (
 from mlship.wire.installed import installed
 from mlship.wire.load import draw_load, generator
 from mlship.wire.personal import personal_key
+from mlship.wire.streams import dead_letters, outcome_messages, stream_workers
 
 __all__ = [
     "CONFIG",
@@ -28,6 +29,7 @@ __all__ = [
     "cluster_access",
     "cluster_locks",
     "cluster_target",
+    "dead_letters",
     "docker_engine",
     "draw_load",
     "environment",
@@ -39,10 +41,12 @@ __all__ = [
     "members",
     "merge",
     "not_ignored",
+    "outcome_messages",
     "parent",
     "personal_key",
     "publishing",
     "read",
     "repository",
+    "stream_workers",
     "top_of",
 ]

@@ -57,6 +57,7 @@ ARROWS: dict[str, set[str]] = {
     "mlship.adapters.ledgers": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.ledgers"},
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
     "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},
+    "mlship.adapters.streams": SHARED | {"mlship.adapters.streams"},
     "mlship.adapters.targets.envoy": SHARED | {ENVOY},
     REPLICA: SHARED,
     "mlship.adapters.targets.local": SHARED
@@ -90,9 +91,11 @@ ARROWS: dict[str, set[str]] = {
 
 VENDORS = {
     "aiohttp",
+    "confluent_kafka",
     "cryptography",
     "docker",
     "envoy",
+    "fastavro",
     "google",
     "httptools",
     "kubernetes",
@@ -114,6 +117,7 @@ VENDORS = {
     "skops",
     "uvloop",
     "xgboost",
+    "xxhash",
 }
 MAY_USE_VENDORS = {"mlship.adapters", "mlship.runtime", "mlship.testing", "mlship.training"}
 GOOGLE = {"google.api_core", "google.auth", "google.cloud"}
