@@ -82,7 +82,8 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         dict[_Text, Variable],
         Meta(
             description="properties whose values environment variables hold, such as "
-            "{sasl.username: KAFKA_USER, sasl.password: KAFKA_PASSWORD}"
+            "{sasl.username: KAFKA_USER, sasl.password: KAFKA_PASSWORD}; "
+            "registry.basic.auth.user.info is USER:PASSWORD for the registry"
         ),
     ] = {}
 

@@ -20,6 +20,9 @@ TOPIC, PARTITION, OFFSET = (f"{DEAD}{name}" for name in ("topic", "partition", "
 REASON, FIELD = f"{DEAD}reason", f"{DEAD}field"
 DEAD_RELEASE: Final = f"{DEAD}release"
 
+REGISTRY: Final = "registry."
+"""Properties of the schema registry begin with it; all others are librdkafka's."""
+
 _VARIANTS: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
@@ -103,7 +106,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def properties(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return the properties for a client of the brokers; a missing variable is empty."""
-        secret = {name: environment.get(variable, "") for name, variable in self.variables.items()}
+        secret = {
+            name: environment.get(variable, "")
+            for name, variable in self.variables.items()
+            if not name.startswith(REGISTRY)
+        }
         return {**self.options, **secret, "bootstrap.servers": self.brokers}
 
 

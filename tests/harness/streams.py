@@ -54,10 +54,15 @@ def settings(broker: Broker, name: str, **changed: Any) -> Settings:
 
 @contextmanager
 def running(
-    folder: Path, told: Settings, plan: Plan, count: int = 1, notes: Notes | None = None
+    folder: Path,
+    told: Settings,
+    plan: Plan,
+    count: int = 1,
+    notes: Notes | None = None,
+    **variables: str,
 ) -> Iterator[LocalWorkers]:
     """Run workers that are started again when they end, until the end of the block."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, _paths()))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, _paths())), **variables}
     workers = LocalWorkers(folder, told, environment, notes or Notes())
     workers.start(plan, count)
     is_over = threading.Event()

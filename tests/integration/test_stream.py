@@ -1,5 +1,6 @@
 """Streams on a real broker: each message gets one output, whatever ends meanwhile."""
 
+import io
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fastavro
+import msgspec
 import pytest
 
 from mlship.adapters.streams.clients import Clients
@@ -15,12 +18,15 @@ from mlship.adapters.streams.workers import LocalWorkers
 from mlship.domain import stream
 from mlship.domain.stream import Plan, Settings
 from mlship.domain.streaming import Selection
-from mlship.errors import NotFoundError, UnavailableError
+from mlship.errors import ConfigError, CredentialsError, NotFoundError, UnavailableError
 from mlship.runtime.model import Model
+from mlship.runtime.stream.registry import Registry, framed, unframed
 from tests.harness import kafka, streams
+from tests.harness.bundles import SETOSA
 from tests.harness.kafka import Broker
 from tests.harness.sockets import unused_port
 from tests.harness.streams import Notes, keys, messages, row, running, settings, side, until
+from tests.stand_ins.schema_registry import schema_registry
 
 pytestmark = [pytest.mark.service("kafka"), pytest.mark.cold]
 
@@ -145,3 +151,39 @@ def test_what_is_wrong_at_the_brokers_ends_the_start(broker: Broker, tmp_path: P
         running(tmp_path / "state", silent, plan),
     ):
         pass
+
+
+def test_values_in_avro_have_schemas_of_the_registry(broker: Broker, tmp_path: Path) -> None:
+    fields = [{"name": name, "type": "double"} for name in SETOSA]
+    schema: dict[str, object] = {"type": "record", "name": "Flower", "fields": fields}
+    with schema_registry() as registry:
+        registry.login = "Basic YWRhOnNlY3JldA=="
+        number = registry.register(json.dumps(schema), "AVRO")
+        login = {"registry.basic.auth.user.info": "REGISTRY_LOGIN"}
+        told = of(broker, "avro", format="avro", registry=registry.url, variables=login)
+        told = msgspec.structs.replace(told, subject=f"{told.output}-value")
+        data = io.BytesIO()
+        fastavro.schemaless_writer(data, fastavro.parse_schema(schema), SETOSA)
+        good = framed(number, data.getvalue())
+        values = [good, framed(9, data.getvalue()), good]
+        broker.send(told.input, [{"value": each, "key": b"k"} for each in values])
+        plan = Plan(revision="1", sides=(side(tmp_path),))
+        with running(tmp_path / "state", told, plan, REGISTRY_LOGIN="ada:secret"):
+            outputs = broker.read(told.output, 2)
+            (dead,) = broker.read(told.dead_letter, 1)
+        assert b"schema 9 is not in the registry" in (
+            dict(dead.headers() or ())[stream.REASON] or b""
+        )
+        found, record = unframed(outputs[0].value() or b"")
+        text = json.loads(registry.schemas[found]["schema"])
+        read = fastavro.schemaless_reader(io.BytesIO(record), fastavro.parse_schema(text), None)
+        expected = Model.load(Path(plan.sides[0].bundle), None).predict([SETOSA])[0]
+        assert isinstance(read, dict)
+        assert {name: read[name] for name in expected} == expected
+        with pytest.raises(CredentialsError, match="answered /subjects"):
+            Registry(registry.url, "ada:wrong").register("s", "{}", "AVRO")
+        registry.refused.add("s")
+        with pytest.raises(ConfigError, match="409"):
+            Registry(registry.url, "ada:secret").register("s", "{}", "AVRO")
+    with pytest.raises(UnavailableError, match="does not answer"):
+        Registry(registry.url).schema(1)

@@ -15,14 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlship.domain import private
-from mlship.domain.bundle import CODE
+from mlship.domain.bundle import CODE, Bundle
+from mlship.domain.stream import Settings
 from mlship.errors import IntegrityError, MlshipError
 from mlship.runtime import golden
 from mlship.runtime.model import Model
 from mlship.runtime.sinks import PrivateSink, Sink, open_sink
-from mlship.runtime.stream import formats, link
+from mlship.runtime.stream import link
 from mlship.runtime.stream.answering import Answering
+from mlship.runtime.stream.formats import Codec, Json
 from mlship.runtime.stream.link import Failed, Message, Ready, Start
+from mlship.runtime.stream.registry import LOGIN, Registry
 
 _END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
@@ -81,7 +84,7 @@ def _load(start: Start) -> Answering:
     if failure:
         message = f"{side.name} does not give its golden examples: {failure}"
         raise IntegrityError(message, hint="compare the installed packages with its requirements")
-    codec = formats.Json(side.name)
+    codec = _codec(settings, model.bundle, side.name)
     sink: Sink | None = None
     if settings.log:
         sink = open_sink(settings.log, side.slot, _now)
@@ -90,6 +93,26 @@ def _load(start: Start) -> Answering:
     gc.freeze()
     gc.enable()
     return Answering(model, codec, side, sink, _now)
+
+
+def _codec(settings: Settings, bundle: Bundle, release: str) -> Codec:
+    """Return what reads and writes the values of a stream.
+
+    Raises:
+        ConfigError: a library is missing, or the registry refuses the schema of outputs.
+        UnavailableError: the registry does not answer.
+    """
+    if settings.format == "json":
+        return Json(release)
+    login = os.environ.get(settings.variables.get(LOGIN, ""), "")
+    registry = Registry(settings.registry, login)
+    if settings.format == "avro":
+        from mlship.runtime.stream.avro import Avro
+
+        return Avro(registry, settings.subject, bundle, release)
+    from mlship.runtime.stream.protobuf import Protobuf
+
+    return Protobuf(registry, settings.subject, bundle, release)
 
 
 def _now() -> datetime:

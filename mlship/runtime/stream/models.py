@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from mlship import errors
-from mlship.domain.stream import Plan, Settings, Side
+from mlship.domain.stream import REGISTRY, Plan, Settings, Side
 from mlship.errors import MlshipError
 from mlship.runtime.stream import link
 from mlship.runtime.stream.link import Failed, Ready, Results, Start, Values
@@ -272,5 +272,7 @@ def _unloaded(side: Side, error: Exception) -> MlshipError:
 
 def own_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Return the variables for the processes of models: without credentials of the brokers."""
-    hidden = set(settings.variables.values())
+    hidden = {
+        variable for name, variable in settings.variables.items() if not name.startswith(REGISTRY)
+    }
     return {name: value for name, value in environment.items() if name not in hidden}
