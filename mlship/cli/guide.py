@@ -16,7 +16,7 @@ _PAGES: Final[Mapping[str, tuple[str, ...]]] = {
         *("first-promotion", "from-a-script", "your-own-model", "what-belongs-to-a-release"),
         *("clients", "when-it-fails", "github", "pull-requests", "monorepo", "without-a-server"),
         *("tracking-server", "docker", "kubernetes", "gke", "clusters", "predictions"),
-        *("personal-data", "api-keys", "signatures", "watching", "load-test"),
+        *("personal-data", "api-keys", "signatures", "watching", "load-test", "stream"),
     ),
     "docs/reference": ("commands", "settings", "errors"),
 }

@@ -1,6 +1,7 @@
-"""The commands of streams: run and replay."""
+"""The commands of streams: run, stop and replay."""
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -18,8 +19,11 @@ def run(
         int | None,
         typer.Option(min=1, max=256, help="Processes that read. Default: stream.workers."),
     ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when it is ready; it goes on.")
+    ] = False,
 ) -> None:
-    """Answer messages until Ctrl-C.
+    """Answer messages until Ctrl-C, or `mlship stream stop`.
 
     Reads stream.input, and writes an output for each message to stream.output, or the message with
     the reason to the dead-letter topic. The route of production says which release answers: the
@@ -35,9 +39,36 @@ def run(
     options = session(context)
     pipeline = options.pipeline()
     config, environment = section(pipeline), os.environ
+    background = wire.stream_background(pipeline)
+    if detach:
+        command = [sys.executable, "-P", "-m", "mlship", "--config", str(options.config.resolve())]
+        command += [part for flag in options.flags for part in ("--set", flag)]
+        command += ["stream", "run", *(["--workers", str(workers)] if workers else [])]
+        pid = background.start(command, environment)
+        output.line(f"the stream runs in process {pid}; its log is {background.log}")
+        return
     processes = wire.stream_workers(pipeline, config, environment, pipeline.progress)
     outcomes = wire.outcome_messages(pipeline, config, environment)
-    run_stream(pipeline, processes, outcomes, count=workers)
+    with background.held():
+        run_stream(pipeline, processes, outcomes, count=workers, ready=background.ready)
+
+
+@app.command("stop")
+def stop(context: typer.Context) -> None:
+    """Stop the stream of this project on this machine.
+
+    A transaction that has begun is finished. Messages that arrive meanwhile wait in their topic.
+
+    Example: mlship stream stop
+    """
+    from mlship import wire
+
+    options = session(context)
+    pid = wire.stream_background(options.pipeline()).stop()
+    if options.json:
+        output.as_json({"stopped": pid})
+        return
+    output.line(f"stopped process {pid}" if pid else "no stream was running")
 
 
 @app.command("replay")

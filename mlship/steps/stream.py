@@ -85,6 +85,7 @@ def run(
     outcomes: OutcomeMessages | None = None,
     *,
     count: int | None = None,
+    ready: Callable[[], None] = lambda: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
     """Run a stream until an exception such as KeyboardInterrupt ends it; workers are stopped then.
@@ -94,6 +95,7 @@ def run(
         workers: answer the messages.
         outcomes: of the predictions, which are recorded as by `feedback`; `None` for none.
         count: of workers, instead of the configured number.
+        ready: is called when all workers answer messages.
         pause: waits between two looks at the route and the workers.
 
     Raises:
@@ -106,6 +108,7 @@ def run(
     try:
         workers.start(plan, count)
         pipeline.progress.note(f"stream {config.input} -> {config.output}: {count} ready")
+        ready()
         while True:
             pause(_LOOK_SECONDS)
             plan = _followed(pipeline, workers, plan, target.routes)

@@ -19,7 +19,7 @@ from mlship.wire.backends import (
 from mlship.wire.installed import installed
 from mlship.wire.load import draw_load, generator
 from mlship.wire.personal import personal_key
-from mlship.wire.streams import dead_letters, outcome_messages, stream_workers
+from mlship.wire.streams import dead_letters, outcome_messages, stream_background, stream_workers
 
 __all__ = [
     "CONFIG",
@@ -47,6 +47,7 @@ __all__ = [
     "publishing",
     "read",
     "repository",
+    "stream_background",
     "stream_workers",
     "top_of",
 ]

@@ -14,6 +14,7 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.wire import backends
 
 if TYPE_CHECKING:
+    from mlship.adapters.streams.background import Background
     from mlship.adapters.streams.dead_letters import KafkaDeadLetters
     from mlship.adapters.streams.outcomes import KafkaOutcomes
     from mlship.adapters.streams.workers import LocalWorkers
@@ -73,6 +74,13 @@ def stream_workers(
     serving = of_serving(environment, told.log, hashes=bool(told.columns))
     folder = pipeline.state / "stream"
     return LocalWorkers(folder, told, serving | secrets, progress)
+
+
+def stream_background(pipeline: Pipeline) -> "Background":
+    """Return the process of the stream of a project on this machine."""
+    from mlship.adapters.streams.background import Background
+
+    return Background(pipeline.state / "stream")
 
 
 def dead_letters(

@@ -94,7 +94,7 @@ class Broker:
 
     def create(self, *topics: str, partitions: int = 3) -> None:
         """Make topics."""
-        admin = AdminClient({"bootstrap.servers": self.address})
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": "2"})
         made = [
             NewTopic(topic, num_partitions=partitions, replication_factor=1) for topic in topics
         ]
@@ -103,7 +103,7 @@ class Broker:
 
     def send(self, topic: str, messages: Sequence[dict[str, Any]]) -> None:
         """Write messages: arguments of `Producer.produce`."""
-        producer = Producer({"bootstrap.servers": self.address, "linger.ms": "5"})
+        producer = Producer({"bootstrap.servers": self.address, "linger.ms": "5", "log_level": "2"})
         for message in messages:
             while True:
                 try:
@@ -124,6 +124,7 @@ class Broker:
                 "enable.auto.commit": "false",
                 "isolation.level": "read_committed" if is_committed else "read_uncommitted",
                 "enable.partition.eof": "true",
+                "log_level": "2",
             }
         )
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
@@ -151,7 +152,11 @@ class Broker:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", self.port)):
                 return False
-        return bool(AdminClient({"bootstrap.servers": self.address}).list_topics(timeout=10))
+        return bool(
+            AdminClient({"bootstrap.servers": self.address, "log_level": "2"}).list_topics(
+                timeout=10
+            )
+        )
 
     def _java(self, *arguments: str) -> "subprocess.Popen[bytes]":
         level = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"

@@ -1,6 +1,7 @@
 """A stream of the iris bundle: its folder, its workers and what it was sent."""
 
 import json
+import math
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 from confluent_kafka import Message
 
 from mlship.adapters.streams.workers import LocalWorkers
+from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
 from mlship.domain.stream import Plan, Settings, Side
 from mlship.errors import MlshipError
@@ -107,6 +109,21 @@ def messages(count: int, start: int = 0) -> list[dict[str, Any]]:
 def keys(read: list[Message]) -> list[int]:
     """Return the numbers of messages, in order."""
     return sorted(int((each.key() or b"-1").decode()) for each in read)
+
+
+def is_answer(value: bytes | None, expected: Row) -> bool:
+    """Tell whether an output is what the model answers offline, but for the size of the batch.
+
+    The sums of a model may differ in their last digits with the number of rows.
+    """
+    found = json.loads(value or b"")
+    names = set(found) - {"prediction_id", "release"}
+    return names == set(expected) and all(
+        math.isclose(found[name], one, rel_tol=1e-5, abs_tol=1e-6)
+        if isinstance(one, float)
+        else found[name] == one
+        for name, one in expected.items()
+    )
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:

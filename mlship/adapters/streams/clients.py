@@ -73,7 +73,7 @@ class Clients:
             raise self._fault or self.named(error.args[0], subject) from error
 
     def _common(self) -> dict[str, Any]:
-        return {**self._properties, "error_cb": self._hear, "log_level": "3"}
+        return {**self._properties, "error_cb": self._hear, "log_level": "2"}
 
     def _hear(self, error: Any) -> None:
         """Keep an error that belongs to no call: a call only says that nobody answered."""

@@ -1,5 +1,6 @@
 """`python -m mlship.runtime.stream work|model`: the processes of a stream."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -10,6 +11,9 @@ import msgspec
 
 from mlship.domain.stream import Settings
 from mlship.errors import MlshipError
+
+_SIGNAL_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -37,20 +41,24 @@ def _work(folder: Path, instance: str, environment: Mapping[str, str]) -> int:
         sys.stderr.write(f"{instance}: {text}\n")
         sys.stderr.flush()
 
+    if sys.platform == "linux":
+        # It ends with the command that looks after it, which the next one replaces.
+        ctypes.CDLL(None).prctl(_SIGNAL_WITH_PARENT, signal.SIGTERM)
     models: Models | None = None
     try:
         settings = msgspec.json.decode((folder / "settings.json").read_bytes(), type=Settings)
         models = Models(settings, own_environment(environment, settings), note)
         brokers = KafkaBrokers(settings, instance, environment, note)
         worker = Worker(settings, folder / "plan.json", brokers, models, note)
+        worker.load()
+        brokers.open()
 
         def stop(*_: object) -> None:
             worker.is_stopped = True
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        worker.load()
-        brokers.open()
+        # Until here nothing is read, and a signal may end it at once.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
         note("ready")
         worker.run()
         brokers.close()

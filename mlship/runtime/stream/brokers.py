@@ -87,7 +87,7 @@ class KafkaBrokers:
         self._errors = confluent.KafkaError
         self._exception = confluent.KafkaException
         self._partition = confluent.TopicPartition
-        common = {**settings.properties(environment), "error_cb": self._hear, "log_level": "3"}
+        common = {**settings.properties(environment), "error_cb": self._hear, "log_level": "2"}
         own = f"{settings.group}-{instance}"
         try:
             self._producer = confluent.Producer(
