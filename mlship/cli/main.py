@@ -30,6 +30,7 @@ from mlship.cli import (
     production,
     project,
     release,
+    stream,
     verify,
     watch,
 )
@@ -139,6 +140,7 @@ app.add_typer(predictions.app, name="predictions")
 app.add_typer(api_keys.app, name="api-keys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")
+app.add_typer(stream.app, name="stream")
 
 
 def main() -> None:

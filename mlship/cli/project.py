@@ -116,9 +116,9 @@ def serve(
 
 
 def down(context: typer.Context) -> None:
-    """Stop everything that local targets run.
+    """Stop everything that runs on this machine.
 
-    The route, the ledger and the logs are kept. To start production again, run
+    Local targets and the stream. The route, the ledger and the logs are kept. To start production again, run
     `mlship deploy-production champion`.
 
     Example: mlship down
@@ -128,6 +128,9 @@ def down(context: typer.Context) -> None:
     options = session(context)
     pipeline = options.pipeline()
     stopped: dict[str, tuple[str, ...]] = {}
+    stream = wire.stream_background(pipeline).stop()
+    if stream is not None:
+        stopped["stream"] = (f"process {stream}",)
     for name in dict.fromkeys(("staging", "production", *pipeline.config.targets)):
         if pipeline.target_config(name).kind != "local":
             continue

@@ -12,6 +12,7 @@ from msgspec import Meta
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.batch import BatchConfig
 from mlship.config.serving import Seconds, Serving
+from mlship.config.stream import StreamConfig
 from mlship.config.texts import Dotted, Function, Header, Home, Inside, Name, Variable
 from mlship.config.trust import TrustConfig
 from mlship.config.workflows import WorkflowsConfig
@@ -378,6 +379,7 @@ class Config(_Section, frozen=True):
     ledger: LedgerConfig = LedgerConfig()
     trust: TrustConfig = TrustConfig()
     observations: ObservationsConfig = ObservationsConfig()
+    stream: StreamConfig | None = None
     report: ReportConfig = ReportConfig()
     batch: BatchConfig = BatchConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()

@@ -21,6 +21,8 @@ _VALUES: Final = (
     "domain/prediction.py",
     "domain/private.py",
     "domain/profiles.py",
+    "domain/stream.py",
+    "domain/stream_faults.py",
 )
 """The modules of mlship that mlship.runtime imports; tests/architecture checks the list."""
 

@@ -49,6 +49,13 @@ Inside = Annotated[
         extra={"form": "a glob in the project's folder, such as plots/*.png"},
     ),
 ]
+Topic = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!\.{1,2}(?!\n)$)[A-Za-z0-9._-]{1,249}(?!\n)$",
+        extra={"form": "a topic of Kafka in letters, digits, ., - and _, such as iris.features"},
+    ),
+]
 
 Home = Annotated[
     str,

@@ -187,7 +187,7 @@ def read(path: Path, targets: Sequence[str]) -> list[Received]:
         raise ProjectError(
             f"{path} has no outcomes", hint="write a header, then one line for each outcome"
         )
-    return [_outcome(row, f"{path}:{line}", targets) for line, row in rows]
+    return [outcome_of(row, f"{path}:{line}", targets) for line, row in rows]
 
 
 def _csv(text: str) -> list[tuple[int, dict[str, Any]]]:
@@ -208,7 +208,12 @@ def _json_lines(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
-def _outcome(row: Mapping[str, Any], place: str, targets: Sequence[str]) -> Received:
+def outcome_of(row: Mapping[str, Any], place: str, targets: Sequence[str]) -> Received:
+    """Return the outcome of a row; its columns are those that `read` names.
+
+    Raises:
+        ProjectError: it lacks one of them, or has no value.
+    """
     name = next((row[key] for key in _IDS if row.get(key)), None)
     value = next((row[key] for key in _VALUES if row.get(key) not in (None, "")), None)
     if value is None and len(targets) > 1:

@@ -20,6 +20,7 @@ from mlship.wire.batch import batching
 from mlship.wire.installed import installed
 from mlship.wire.load import draw_load, generator
 from mlship.wire.personal import personal_key
+from mlship.wire.streams import dead_letters, outcome_messages, stream_background, stream_workers
 
 __all__ = [
     "CONFIG",
@@ -30,6 +31,7 @@ __all__ = [
     "cluster_access",
     "cluster_locks",
     "cluster_target",
+    "dead_letters",
     "docker_engine",
     "draw_load",
     "environment",
@@ -41,10 +43,13 @@ __all__ = [
     "members",
     "merge",
     "not_ignored",
+    "outcome_messages",
     "parent",
     "personal_key",
     "publishing",
     "read",
     "repository",
+    "stream_background",
+    "stream_workers",
     "top_of",
 ]

@@ -51,7 +51,7 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
         folder=str((state / "spool" / name).absolute()), max_mb=config.observations.spool_mb
     )
     logs = Logging(
-        place=_database(name, config) or str((state / "predictions" / name).absolute()),
+        place=database(name, config) or str((state / "predictions" / name).absolute()),
         spool=spool if _spools(name, config) else None,
         columns=config.observations.columns,
     )
@@ -80,7 +80,7 @@ def cluster_target(
     from mlship.adapters.targets.kubernetes import ClustersTarget, KubernetesTarget, Scope
 
     settings = target_config(config, name)
-    variables = {"MLSHIP_LOG": url} if (url := _database(name, config)) else {}
+    variables = {"MLSHIP_LOG": url} if (url := database(name, config)) else {}
     if columns := config.observations.columns:
         variables["MLSHIP_LOG_COLUMNS"] = msgspec.json.encode(columns, order="sorted").decode()
     if variables:
@@ -359,7 +359,7 @@ def is_shared(uri: str | None, root: Path) -> bool:
     return "://" in path or not (root / path).resolve().is_relative_to(root.resolve())
 
 
-def _database(name: str, config: Config) -> str | None:
+def database(name: str, config: Config) -> str | None:
     """Return the database in which a target's replicas log predictions; only for production.
 
     Raises:

@@ -58,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
     "mlship.adapters.rows": SHARED | {"mlship.adapters.rows"},
     "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},
+    "mlship.adapters.streams": SHARED | {"mlship.adapters.streams"},
     "mlship.adapters.targets.envoy": SHARED | {ENVOY},
     REPLICA: SHARED,
     "mlship.adapters.targets.local": SHARED
@@ -91,9 +92,11 @@ ARROWS: dict[str, set[str]] = {
 
 VENDORS = {
     "aiohttp",
+    "confluent_kafka",
     "cryptography",
     "docker",
     "envoy",
+    "fastavro",
     "google",
     "httptools",
     "kubernetes",
@@ -115,6 +118,7 @@ VENDORS = {
     "skops",
     "uvloop",
     "xgboost",
+    "xxhash",
 }
 MAY_USE_VENDORS = {"mlship.adapters", "mlship.runtime", "mlship.testing", "mlship.training"}
 GOOGLE = {"google.api_core", "google.auth", "google.cloud"}

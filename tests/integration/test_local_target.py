@@ -20,7 +20,9 @@ import pytest
 from mlship.adapters.targets.local import admin, supervision
 from mlship.adapters.targets.local.processes import is_alive
 from mlship.config.project import TargetConfig
+from mlship.domain import digests
 from mlship.domain.deployment import Slot, Split, slot_of
+from mlship.domain.stream import Side
 from mlship.errors import (
     ConflictError,
     IntegrityError,
@@ -29,6 +31,7 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
+from mlship.runtime.stream.sides import Choice
 from tests.harness.load import load
 from tests.harness.places import CONFIG, Place, place
 from tests.harness.samples import release
@@ -361,3 +364,27 @@ def test_an_idle_supervisor_takes_little_time(local: Place) -> None:
     before = ticks()
     time.sleep(2)
     assert (ticks() - before) / os.sysconf("SC_CLK_TCK") < 0.2
+
+
+def test_a_key_gets_the_same_side_over_http_and_in_a_stream(tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, sticky_header="x-user")
+    users = [*map(str, range(970)), *(f"Kunde-{number} äöü/{number * 7}" for number in range(30))]
+    with place(tmp_path, config) as local:
+        one, two, three = local.deploy(ONE), local.deploy(TWO), local.deploy(release("three"))
+        local.route({one: 35, two: 0, three: 65})
+        sides = [
+            Side(
+                slot=slot,
+                release=digests.of_bytes(slot.encode()),
+                name=slot,
+                bundle="",
+                digest=digests.of_bytes(b""),
+                weight=local.target.routes().split.share(slot),
+            )
+            for slot in sorted((one, two, three))
+        ]
+        choice = Choice(sides)
+        with httpx.Client(base_url=local.target.routes().endpoint) as client:
+            for user in users:
+                answer = client.post("/predict", json={}, headers={b"x-user": user.encode()})
+                assert choice.of(user.encode()).slot == answer.json()["slot"], user

@@ -1,0 +1,1 @@
+"""Streams: processes that answer messages, and what commands do with their topics."""

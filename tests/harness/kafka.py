@@ -1,0 +1,181 @@
+"""A private broker of Kafka, made of the jars that `.ci/run` gets from Maven."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.harness.services import require
+from tests.harness.sockets import unused_port
+
+JARS = Path(os.environ.get("TEST_KAFKA", Path.home() / ".cache" / "mlship-kafka" / "4.1.0"))
+HINT = "run `.ci/kafka`, which needs Java 17 and Maven"
+_SECONDS = 60.0
+_PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={folder}/data
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+
+
+def is_installed() -> bool:
+    """Tell whether a broker can be started."""
+    return shutil.which("java") is not None and any(JARS.glob("kafka_*.jar"))
+
+
+class Broker:
+    """One broker, which is its own controller.
+
+    Args:
+        folder: for its data and its log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.port = unused_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._log = folder / "log"
+        self._file = folder / "server.properties"
+        self._process: subprocess.Popen[bytes] | None = None
+        text = _PROPERTIES.format(port=self.port, controller=unused_port(), folder=folder)
+        self._file.write_text(text)
+        (folder / "data").mkdir()
+        cluster = str(uuid.uuid4())
+        done = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._file))
+        assert done.wait(_SECONDS) == 0, self.log()
+
+    def start(self) -> None:
+        """Start the broker and return when it answers."""
+        self._process = self._java("kafka.Kafka", str(self._file))
+        end = time.monotonic() + _SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.1)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it, or kill it by SIGKILL."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(_SECONDS)
+
+    def pause(self) -> None:
+        """Have it stand still, with all connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def create(self, *topics: str, partitions: int = 3) -> None:
+        """Make topics."""
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": "2"})
+        made = [
+            NewTopic(topic, num_partitions=partitions, replication_factor=1) for topic in topics
+        ]
+        for future in admin.create_topics(made).values():
+            future.result(_SECONDS)
+
+    def send(self, topic: str, messages: Sequence[dict[str, Any]]) -> None:
+        """Write messages: arguments of `Producer.produce`."""
+        producer = Producer({"bootstrap.servers": self.address, "linger.ms": "5", "log_level": "2"})
+        for message in messages:
+            while True:
+                try:
+                    producer.produce(topic, **message)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        assert producer.flush(_SECONDS) == 0
+
+    def read(
+        self, topic: str, least: int = 0, seconds: float = _SECONDS, *, is_committed: bool = True
+    ) -> list[Message]:
+        """Return all messages of a topic, when there are so many, or the time is over."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.address,
+                "group.id": f"reader-{uuid.uuid4()}",
+                "enable.auto.commit": "false",
+                "isolation.level": "read_committed" if is_committed else "read_uncommitted",
+                "enable.partition.eof": "true",
+                "log_level": "2",
+            }
+        )
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        end, found, ended = time.monotonic() + seconds, [], set()
+        try:
+            while time.monotonic() < end:
+                for message in consumer.consume(10_000, 0.1):
+                    error = message.error()
+                    if error is None:
+                        found.append(message)
+                    elif error.name() == "_PARTITION_EOF":
+                        ended.add(message.partition())
+                if len(found) >= least and len(ended) == len(partitions):
+                    break
+        finally:
+            consumer.close()
+        return found
+
+    def log(self) -> str:
+        """Return the end of what it wrote."""
+        return self._log.read_text()[-3000:]
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", self.port)):
+                return False
+        return bool(
+            AdminClient({"bootstrap.servers": self.address, "log_level": "2"}).list_topics(
+                timeout=10
+            )
+        )
+
+    def _java(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        level = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        argv = ["java", "-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", level, "-cp", f"{JARS}/*"]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [*argv, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+
+@contextmanager
+def broker() -> Iterator[Broker]:
+    """Give a running broker of its own; remove it afterwards."""
+    require("kafka", is_installed(), HINT)
+    with tempfile.TemporaryDirectory(prefix="mlship-kafka-", ignore_cleanup_errors=True) as folder:
+        made = Broker(Path(folder))
+        made.start()
+        try:
+            yield made
+        finally:
+            made.resume()
+            made.stop(signal.SIGKILL)

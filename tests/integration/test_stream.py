@@ -1,0 +1,197 @@
+"""Streams on a real broker: each message gets one output, whatever ends meanwhile."""
+
+import io
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fastavro
+import msgspec
+import pytest
+
+from mlship.adapters.streams.clients import Clients
+from mlship.adapters.streams.dead_letters import KafkaDeadLetters
+from mlship.adapters.streams.workers import LocalWorkers
+from mlship.domain import stream
+from mlship.domain.stream import Plan, Settings
+from mlship.domain.streaming import Selection
+from mlship.errors import ConfigError, CredentialsError, NotFoundError, UnavailableError
+from mlship.runtime.model import Model
+from mlship.runtime.stream.registry import Registry, framed, unframed
+from tests.harness import kafka, streams
+from tests.harness.bundles import SETOSA
+from tests.harness.kafka import Broker
+from tests.harness.sockets import unused_port
+from tests.harness.streams import (
+    Notes,
+    is_answer,
+    keys,
+    messages,
+    row,
+    running,
+    settings,
+    side,
+    until,
+)
+from tests.stand_ins.schema_registry import schema_registry
+
+pytestmark = [pytest.mark.service("kafka"), pytest.mark.cold]
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    with kafka.broker() as made:
+        yield made
+
+
+def of(broker: Broker, name: str, **changed: object) -> Settings:
+    told = settings(broker, name, **changed)
+    broker.create(told.input, told.output, told.dead_letter)
+    return told
+
+
+def processes(workers: LocalWorkers) -> list[int]:
+    found = [each.process for each in workers._workers]
+    return [each._popen.pid for each in found if each is not None and each.is_alive]
+
+
+def test_kills_and_a_restart_of_the_broker_lose_and_repeat_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    told, count = of(broker, "kills", max_rows=50), 6000
+    chosen = side(tmp_path)
+    with running(tmp_path / "state", told, Plan(revision="1", sides=(chosen,)), 2) as workers:
+        for part in range(6):
+            broker.send(told.input, messages(count // 6, part * count // 6))
+            if part == 3:
+                broker.stop(signal.SIGKILL)
+                broker.start()
+                continue
+            until(lambda: len(processes(workers)) == 2)
+            os.kill(processes(workers)[part % 2], signal.SIGKILL)
+            time.sleep(0.3)
+        outputs = broker.read(told.output, count, 120)
+    assert keys(outputs) == list(range(count)), "none is missing, and none is there twice"
+    assert not broker.read(told.dead_letter, 0, 10)
+    model = Model.load(Path(chosen.bundle), None)
+    offline = model.predict([row(number) for number in range(count)])
+    for each in outputs:
+        assert is_answer(each.value(), offline[int((each.key() or b"").decode())])
+
+
+def test_poison_is_set_aside_and_replayed_once(broker: Broker, tmp_path: Path) -> None:
+    hook = "import os\ndef preprocess(rows):\n"
+    hook += "    if (rows.sepal_length == 66.0).any():\n        os.abort()\n    return rows\n"
+    told = of(broker, "poison")
+    plan = Plan(revision="1", sides=(side(tmp_path, preprocess=hook),))
+    bad: list[dict[str, object]] = [
+        {"value": b"no", "key": b"-1", "headers": [("own", b"1")], "timestamp": 5000},
+        {"value": json.dumps({**row(1), "sepal_length": 66.0}).encode(), "key": b"-2"},
+        {"value": None, "key": b"-3"},
+    ]
+    broker.send(told.input, [*messages(4), *bad, *messages(4, 4)])
+    with running(tmp_path / "state", told, plan):
+        assert keys(broker.read(told.output, 8)) == list(range(8))
+        dead = broker.read(told.dead_letter, 3)
+        reasons = {
+            each.key(): dict(each.headers() or ())["mlship-dead-letter-reason"] for each in dead
+        }
+        assert b"not JSON" in (reasons[b"-1"] or b"")
+        assert reasons[b"-2"] == b"the process of the model: it ended by signal 6"
+        assert reasons[b"-3"] == b"the message has no value"
+        letters = KafkaDeadLetters(Clients(told, {}), told)
+        assert letters.replay(Selection(), dry_run=True).count == 3
+        assert letters.replay(Selection()).count == 3
+        assert letters.replay(Selection()).count == 0
+        assert len(broker.read(told.dead_letter, 6)) == 6
+    again = [each for each in broker.read(told.input) if each.key() == b"-1"]
+    assert [each.value() for each in again] == [b"no", b"no"]
+    assert again[0].headers() == again[1].headers() == [("own", b"1")]
+    assert again[0].timestamp() == again[1].timestamp() == (1, 5000)
+    place = next(each for each in dead if each.key() == b"-1")
+    chosen = Selection(partition=place.partition(), first=place.offset(), last=place.offset())
+    assert letters.replay(chosen).count == 1
+    assert letters.replay(chosen).count == 1
+
+
+def test_a_change_of_the_route_is_followed_while_messages_flow(
+    broker: Broker, tmp_path: Path
+) -> None:
+    told, notes = of(broker, "route"), Notes()
+    a, b = side(tmp_path, "a"), side(tmp_path, "b", 0)
+    with running(tmp_path / "state", told, Plan(revision="1", sides=(a,)), 2, notes) as workers:
+        broker.send(told.input, messages(200))
+        broker.read(told.output, 200)
+        flipped = (streams.side(tmp_path, "a", 0), streams.side(tmp_path, "b", 100))
+        workers.follow(Plan(revision="2", sides=flipped))
+        until(lambda: sum("follows route 2" in line for line in notes.lines) == 2)
+        broker.send(told.input, messages(200, 200))
+        broker.read(told.output, 400)
+        workers.follow(Plan(revision="3", sides=(a, b)))
+        changed = time.monotonic()
+        until(lambda: sum("follows route 3" in line for line in notes.lines) == 2)
+        assert time.monotonic() - changed < 2, "what was loaded is loaded still"
+        broker.send(told.input, messages(200, 400))
+        outputs = broker.read(told.output, 600)
+    assert keys(outputs) == list(range(600))
+    for each in outputs:
+        release = dict(each.headers() or ())[stream.RELEASE]
+        is_second = 200 <= int((each.key() or b"").decode()) < 400
+        assert release == (b"iris@b" if is_second else b"iris@a")
+
+
+def test_what_is_wrong_at_the_brokers_ends_the_start(broker: Broker, tmp_path: Path) -> None:
+    plan = Plan(revision="1", sides=(side(tmp_path),))
+    told = settings(broker, "nowhere")
+    with (
+        pytest.raises(NotFoundError, match="topic nowhere-input does not exist"),
+        running(tmp_path / "state", told, plan),
+    ):
+        pass
+    silent = Settings(
+        brokers=f"127.0.0.1:{unused_port()}", group="g", input="i", output="o", dead_letter="d"
+    )
+    with (
+        pytest.raises(UnavailableError, match="no broker at"),
+        running(tmp_path / "state", silent, plan),
+    ):
+        pass
+
+
+def test_values_in_avro_have_schemas_of_the_registry(broker: Broker, tmp_path: Path) -> None:
+    fields = [{"name": name, "type": "double"} for name in SETOSA]
+    schema: dict[str, object] = {"type": "record", "name": "Flower", "fields": fields}
+    with schema_registry() as registry:
+        registry.login = "Basic YWRhOnNlY3JldA=="
+        number = registry.register(json.dumps(schema), "AVRO")
+        login = {"registry.basic.auth.user.info": "REGISTRY_LOGIN"}
+        told = of(broker, "avro", format="avro", registry=registry.url, variables=login)
+        told = msgspec.structs.replace(told, subject=f"{told.output}-value")
+        data = io.BytesIO()
+        fastavro.schemaless_writer(data, fastavro.parse_schema(schema), SETOSA)
+        good = framed(number, data.getvalue())
+        values = [good, framed(9, data.getvalue()), good]
+        broker.send(told.input, [{"value": each, "key": b"k"} for each in values])
+        plan = Plan(revision="1", sides=(side(tmp_path),))
+        with running(tmp_path / "state", told, plan, REGISTRY_LOGIN="ada:secret"):
+            outputs = broker.read(told.output, 2)
+            (dead,) = broker.read(told.dead_letter, 1)
+        assert b"schema 9 is not in the registry" in (
+            dict(dead.headers() or ())[stream.REASON] or b""
+        )
+        found, record = unframed(outputs[0].value() or b"")
+        text = json.loads(registry.schemas[found]["schema"])
+        read = fastavro.schemaless_reader(io.BytesIO(record), fastavro.parse_schema(text), None)
+        expected = Model.load(Path(plan.sides[0].bundle), None).predict([SETOSA])[0]
+        assert isinstance(read, dict)
+        assert {name: read[name] for name in expected} == pytest.approx(expected)
+        with pytest.raises(CredentialsError, match="answered /subjects"):
+            Registry(registry.url, "ada:wrong").register("s", "{}", "AVRO")
+        registry.refused.add("s")
+        with pytest.raises(ConfigError, match="409"):
+            Registry(registry.url, "ada:secret").register("s", "{}", "AVRO")
+    with pytest.raises(UnavailableError, match="does not answer"):
+        Registry(registry.url).schema(1)

@@ -1,0 +1,229 @@
+"""The step of streams on fakes: the plan follows the route, and outcomes become feedback."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mlship.adapters.observations.directory import DirectoryObservations
+from mlship.config.layers import Layer, resolve
+from mlship.config.stream import StreamConfig
+from mlship.domain.deployment import Slot, Split, slot_of
+from mlship.domain.lines import lines_of
+from mlship.domain.prediction import Prediction
+from mlship.domain.release import Release
+from mlship.domain.stream import REGISTRY, Plan
+from mlship.domain.streaming import Given, Selection
+from mlship.errors import ConfigError, NotFoundError, UnavailableError
+from mlship.steps import stream
+from mlship.steps.train import train
+from mlship.wire import streams
+from tests.fakes.ports import CONFIG, World, world
+
+STREAM = StreamConfig(brokers="one:9092", input="in", output="out")
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+class EndError(Exception):
+    """Ends a stream, as Ctrl-C does."""
+
+
+class Workers:
+    """Keeps the plans."""
+
+    def __init__(self) -> None:
+        self.plans: list[Plan] = []
+        self.calls: list[str] = []
+
+    def start(self, plan: Plan, count: int) -> None:
+        self.plans.append(plan)
+        self.calls.append(f"start {count}")
+
+    def follow(self, plan: Plan) -> None:
+        self.plans.append(plan)
+
+    def look(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
+class Outcomes:
+    """Gives messages until they are accepted."""
+
+    def __init__(self, *values: bytes) -> None:
+        self.waiting = [Given(f"outcomes[0] offset {n}", each) for n, each in enumerate(values)]
+        self.refused: list[tuple[str, str]] = []
+
+    def receive(self, limit: int) -> Sequence[Given]:
+        return self.waiting[:limit]
+
+    def accept(self, refused: Sequence[tuple[Given, str]]) -> None:
+        self.refused += [(given.place, reason) for given, reason in refused]
+        self.waiting = []
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> World:
+    made = world(tmp_path, msgspec.structs.replace(CONFIG, stream=STREAM))
+    made.pipeline.root.mkdir(exist_ok=True)
+    return made
+
+
+def released(here: World) -> Release:
+    """Train a release, and give it all the traffic of production."""
+    train(here.pipeline)
+    chosen = here.pipeline.read().releases[-1]
+    give(here, {slot_of(chosen): 100}, chosen)
+    return chosen
+
+
+def give(here: World, weights: dict[Slot, int], *releases: Release) -> None:
+    target = here.targets["production"]
+    for each in releases:
+        artifact = here.pipeline.artifact(each, "production", here.pipeline.read())
+        target.deploy(each, artifact, slot_of(each), replicas=1)
+    target.route(Split(weights=weights), expected=target.routes().revision)
+
+
+def run(here: World, workers: Workers, *turns: Any, outcomes: Outcomes | None = None) -> None:
+    """Run a stream; each turn does something, and the last one ends it."""
+    left = list(turns)
+
+    def pause(_: float) -> None:
+        if not left:
+            raise EndError
+        left.pop(0)()
+
+    with pytest.raises(EndError):
+        stream.run(here.pipeline, workers, outcomes, pause=pause)
+
+
+def test_a_plan_has_the_releases_of_the_route_and_is_replaced_with_it(here: World) -> None:
+    first = released(here)
+    workers = Workers()
+
+    def change() -> None:
+        here.trainer.params = "C=2"
+        here.source.sha = "b" * 40
+        train(here.pipeline, anew=True)
+        second = here.pipeline.read().releases[-1]
+        give(here, {slot_of(first): 90, slot_of(second): 10}, second)
+
+    run(here, workers, change, lambda: None)
+    before, after = workers.plans
+    assert [(side.release, side.weight) for side in before.sides] == [(first.id, 100)]
+    assert before.sides[0].digest == first.bundle
+    assert Path(before.sides[0].bundle).is_dir()
+    assert {side.slot: side.weight for side in after.sides}[slot_of(first)] == 90
+    assert [side.slot for side in after.sides] == sorted(side.slot for side in after.sides)
+    assert before.revision != after.revision
+    assert workers.calls == ["start 1", "stop"]
+
+
+def test_a_route_that_cannot_be_read_changes_nothing(here: World) -> None:
+    released(here)
+    workers, target = Workers(), here.targets["production"]
+
+    def fail() -> None:
+        def routes() -> Any:
+            raise UnavailableError("the cluster is away", hint="wait")
+
+        target.routes = routes  # type: ignore[method-assign]
+
+    run(here, workers, fail, lambda: None)
+    assert len(workers.plans) == 1
+    assert any("stays as it was: the cluster is away" in note for note in here.progress.notes)
+
+
+def test_without_traffic_or_a_section_no_stream_begins(here: World, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no release gets traffic"):
+        stream.run(here.pipeline, Workers())
+    with pytest.raises(ConfigError, match="no section stream"):
+        stream.section(world(tmp_path).pipeline)
+
+
+def logging(here: World, release: Release, *ids: str) -> World:
+    """Return the world with predictions in files."""
+    folder = here.pipeline.root / "log"
+    folder.mkdir()
+    predictions = [
+        Prediction(
+            id=each,
+            release=release.id,
+            slot="r",
+            time=NOON,
+            inputs={},
+            outputs={"species": "setosa"},
+            latency_ms=1.0,
+        )
+        for each in ids
+    ]
+    (folder / "r-1.jsonl").write_bytes(lines_of(predictions))
+    observations = DirectoryObservations([folder], here.pipeline.root / "outcomes.jsonl")
+    changed = dataclasses.replace(here.pipeline, observations=observations)
+    return dataclasses.replace(here, pipeline=changed)
+
+
+def test_outcomes_are_recorded_and_others_are_set_aside(here: World) -> None:
+    chosen = released(here)
+    here = logging(here, chosen, "a.0", "b.0")
+    outcomes = Outcomes(
+        b'{"prediction_id": "a.0", "outcome": "setosa"}',
+        b"no",
+        b'{"prediction_id": "nobody.0", "outcome": "setosa"}',
+        b'{"outcome": "setosa"}',
+        b'{"prediction_id": "b.0", "outcome": "setosa"}',
+    )
+    run(here, Workers(), lambda: None, outcomes=outcomes)
+    taken = here.pipeline.observations.outcomes([chosen.id])
+    assert [each.prediction for each in taken] == ["a.0", "b.0"]
+    places = [place for place, _ in outcomes.refused]
+    assert sorted(places) == [f"outcomes[0] offset {number}" for number in (1, 2, 3)]
+    assert not outcomes.waiting
+
+
+def test_offsets_of_a_replay_need_a_partition() -> None:
+    assert stream.selection(None, None, None) == Selection()
+    assert stream.selection(2, 5, 9) == Selection(partition=2, first=5, last=9)
+    with pytest.raises(ConfigError, match="--partition is missing"):
+        stream.selection(None, 5, None)
+
+
+def test_settings_hold_no_secret_and_refuse_what_is_mlships(tmp_path: Path) -> None:
+    told = msgspec.structs.replace(
+        STREAM,
+        options={"security.protocol": "SASL_SSL"},
+        variables={"sasl.password": "KAFKA_PASSWORD", f"{REGISTRY}basic.auth.user.info": "LOGIN"},
+    )
+    made = streams.settings(CONFIG, told, tmp_path)
+    assert made.group == "iris.stream"
+    assert made.dead_letter == "out.dead-letter"
+    assert made.properties({"KAFKA_PASSWORD": "x", "LOGIN": "y"}) == {
+        "security.protocol": "SASL_SSL",
+        "sasl.password": "x",
+        "bootstrap.servers": "one:9092",
+    }
+    own = msgspec.structs.replace(STREAM, options={"group.id": "other"})
+    with pytest.raises(ConfigError, match=r"group\.id in stream is mlship's own"):
+        streams.settings(CONFIG, own, tmp_path)
+    avro = msgspec.structs.replace(STREAM, format="avro")
+    with pytest.raises(ConfigError, match="needs a schema registry"):
+        streams.settings(CONFIG, avro, tmp_path)
+    with pytest.raises(ConfigError, match="KAFKA_PASSWORD is not set"):
+        streams._secrets(told, {"LOGIN": "y"})
+
+
+def test_a_topic_is_one_that_kafka_takes() -> None:
+    values = {"name": "iris", "data": {"train": "t"}, "model": {"train": "p:t"}}
+    section = {"brokers": "one:9092", "input": "in put", "output": "out"}
+    with pytest.raises(ConfigError, match=r"stream\.input"):
+        resolve([Layer(name="mlship.yaml", values={**values, "stream": section})])
