@@ -51,6 +51,7 @@ _NAMES = {
     "test": "METRIC",
     "staging": "METRIC",
     "signers": "NAME",
+    "schedules": "NAME",
 }
 """What stands for the names of a mapping's sections, by the key of the mapping."""
 _WORDS = {

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
+from mlship.config.schedules import Schedules
 from mlship.config.serving import Seconds, Serving
 from mlship.config.texts import Dotted, Function, Header, Home, Inside, Name, Variable
 from mlship.config.trust import TrustConfig
@@ -379,6 +380,7 @@ class Config(_Section, frozen=True):
     observations: ObservationsConfig = ObservationsConfig()
     report: ReportConfig = ReportConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
+    schedules: Schedules = {}
     home: Annotated[
         Home | None,
         Meta(

@@ -19,6 +19,7 @@ from mlship.wire.backends import (
 from mlship.wire.installed import installed
 from mlship.wire.load import draw_load, generator
 from mlship.wire.personal import personal_key
+from mlship.wire.processes import own_commands
 
 __all__ = [
     "CONFIG",
@@ -39,6 +40,7 @@ __all__ = [
     "members",
     "merge",
     "not_ignored",
+    "own_commands",
     "parent",
     "personal_key",
     "publishing",
