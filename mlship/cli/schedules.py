@@ -2,19 +2,20 @@
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mlship.cli import output
 from mlship.cli.session import session
-from mlship.errors import ConfigError
+from mlship.errors import ConfigError, NotFoundError
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Run mlship on a schedule: run, list.",
+    help="Run mlship on a schedule: run, list, render.",
 )
 
 _OF_JOB = re.compile(r"[a-z0-9.-]+-([0-9]{8,9})")
@@ -102,3 +103,35 @@ def list_schedules(context: typer.Context) -> None:
     for each in states:
         if each.alarm:
             output.line(each.alarm)
+
+
+@app.command("render")
+def render(
+    context: typer.Context,
+    into: Annotated[Path, typer.Argument(metavar="DIR", help="The folder, created if missing.")],
+) -> None:
+    """Write the DAGs and the CronJobs of the schedules to a folder.
+
+    There is a file for each schedule with `where: airflow` or `where: kubernetes`. The workflow for
+    GitHub is written by `mlship init`. A file that you edited is left alone, with exit code 8.
+
+    Example: mlship schedules render deploy
+    """
+    from mlship.steps.preview import write_rendered
+    from mlship.templates import schedules
+
+    options = session(context)
+    texts = {
+        into / name: text for name, text in schedules.render(options.resolved().config).items()
+    }
+    if not texts:
+        raise NotFoundError(
+            "mlship.yaml has no schedule with `where: airflow` or `where: kubernetes`",
+            hint="add one to `schedules`; for `where: github`, run `mlship init`",
+        )
+    paths = [str(path) for path in write_rendered(texts, into, (schedules.WRITER,))]
+    if options.json:
+        output.as_json({"files": paths})
+        return
+    for path in paths:
+        output.line(path)
