@@ -27,6 +27,8 @@ from mlship.steps.pipeline import Pipeline
 
 STEP: Final[Step] = "tick"
 
+_SETTINGS: Final = "mlship.yaml"
+
 _RETRIED: Final[dict[int, type[MlshipError]]] = {
     error.exit_code: error for error in (UnavailableError, TimedOutError, ConflictError)
 }
@@ -114,22 +116,27 @@ def recorded(records: Iterable[Record], schedule: str) -> dict[datetime, Record]
 
 def scheduled(pipeline: Pipeline, records: Records) -> tuple[Scheduled, ...]:
     """Return the schedules of a project with their last and next ticks."""
-    now = pipeline.clock()
+    now = pipeline.clock().astimezone(UTC)
     return tuple(
-        _state(name, schedule, recorded(records, name), now)
+        _state(pipeline, name, schedule, recorded(records, name), now)
         for name, schedule in sorted(pipeline.config.schedules.items())
     )
 
 
 def _state(
-    name: str, schedule: ScheduleConfig, ticks: dict[datetime, Record], now: datetime
+    pipeline: Pipeline,
+    name: str,
+    schedule: ScheduleConfig,
+    ticks: dict[datetime, Record],
+    now: datetime,
 ) -> Scheduled:
-    now = now.astimezone(UTC)
     due = cron.last(
         schedule.cron,
         now - timedelta(minutes=schedule.grace) - timedelta(minutes=schedule.deadline),
     )
     last = max(ticks, default=None)
+    # Of a schedule that never ran, it is known only that it is not newer than its settings.
+    since = last or pipeline.source.changed(_SETTINGS)
     return Scheduled(
         name=name,
         run=schedule.run,
@@ -138,7 +145,7 @@ def _state(
         last=last,
         verdict=ticks[last].evidence.verdict if last else None,
         next=cron.following(schedule.cron, now),
-        overdue=due if last is None or last < due else None,
+        overdue=due if since is None or since < due else None,
     )
 
 

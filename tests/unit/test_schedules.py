@@ -377,6 +377,10 @@ def test_a_schedule_that_never_ran_is_overdue(here: World) -> None:
     state = state_of(here)
     assert state.overdue == MONDAY - WEEK
     assert "none ran yet" in state.alarm
+    here.source.changes["mlship.yaml"] = MONDAY - WEEK + timedelta(hours=1)
+    assert state_of(here).overdue is None
+    here.clock.now = MONDAY + timedelta(hours=2)
+    assert state_of(here).overdue == MONDAY
 
 
 @pytest.mark.parametrize(
