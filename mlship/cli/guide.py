@@ -17,6 +17,7 @@ _PAGES: Final[Mapping[str, tuple[str, ...]]] = {
         *("clients", "when-it-fails", "github", "pull-requests", "monorepo", "without-a-server"),
         *("tracking-server", "docker", "kubernetes", "gke", "clusters", "predictions"),
         *("personal-data", "api-keys", "signatures", "watching", "load-test"),
+        "schedules",
     ),
     "docs/reference": ("commands", "settings", "errors"),
 }

@@ -18,6 +18,7 @@ EXECUTED = [
     GUIDE / "from-a-script.md",
     GUIDE / "first-promotion.md",
     GUIDE / "monorepo.md",
+    GUIDE / "schedules.md",
     GUIDE / "when-it-fails.md",
 ]
 PROMISED = {
@@ -47,6 +48,14 @@ PROMISED = {
         "deploy-production churn@",
         "challenger, 10 %, http",
         "the supervisor",
+    ],
+    "schedules": [
+        "passed. schedule weekly, ",
+        ": mlship train, mlship test",
+        "UTC was run before",
+        "wrote .github/workflows/ticks.yml",
+        'schedule=CronTriggerTimetable("0 3 * * 1", timezone="UTC")',
+        "deploy/kubernetes/iris-daily.yaml",
     ],
     "when-it-fails": [],
 }
