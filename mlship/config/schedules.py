@@ -80,7 +80,7 @@ class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cron: Annotated[cron.Cron, Meta(description="when, in UTC, as five fields of cron")]
     where: Annotated[Where, Meta(description="what fires it")]
     options: Annotated[
-        tuple[str, ...], Meta(description="more arguments of the command batch, as a list of words")
+        tuple[str, ...], Meta(description="more options of the command batch, as a list of words")
     ] = ()
     deadline: Annotated[
         Minutes, Meta(description="minutes after which what fired a tick stops it")

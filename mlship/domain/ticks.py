@@ -35,7 +35,7 @@ COMMANDS: Final[Mapping[Run, tuple[Command, ...]]] = MappingProxyType(
     {
         "retrain": (Command(("train",)), Command(("test",))),
         "pipeline": (Command(("run",)),),
-        "batch": (Command(("batch",)),),
+        "batch": (Command(("batch", "champion")),),
         # 5: production has no challenger.
         "evaluate": (Command(("evaluate",), idle=(5,)),),
     }

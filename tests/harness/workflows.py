@@ -144,7 +144,7 @@ observations: {kind: postgres, url: "postgresql://mlship@db.example.org:5432/pre
 schedules:
   weekly: {run: retrain, cron: "0 3 * * 1", where: github, deadline: 30}
   daily: {run: evaluate, cron: "30 4 * * *", where: github, deadline: 20}
-  nightly: {run: batch, cron: "30 4 * * *", where: github, deadline: 29.5, options: [champion]}
+  nightly: {run: batch, cron: "30 4 * * *", where: github, deadline: 29.5, options: [--output, out]}
 """,
     "schedules alone": """
 schedules: {weekly: {run: retrain, cron: "0 3 * * 1", where: github, deadline: 30}}

@@ -105,11 +105,11 @@ def test_a_name_too_long_for_a_cron_job_is_refused() -> None:
 def test_schedules_of_all_places_are_read() -> None:
     schedules = read(
         f"{{a: {{run: retrain, cron: 0 3 * * 1, where: github}}, "
-        f"b: {{run: batch, cron: 5 * * * *, {AIRFLOW}, options: [champion]}}, "
+        f"b: {{run: batch, cron: 5 * * * *, {AIRFLOW}, options: [--output, scores]}}, "
         f"c: {{run: evaluate, cron: 0 0 1 * *, where: kubernetes, folder: /a, {POD}}}}}"
     )
     assert list(schedules) == ["a", "b", "c"]
-    assert schedules["b"].options == ("champion",)
+    assert schedules["b"].options == ("--output", "scores")
 
 
 @pytest.mark.parametrize(
@@ -338,6 +338,17 @@ def test_a_tick_of_evaluate_without_a_challenger_is_no_fault(
     pipeline = dataclasses.replace(here.pipeline, config=config)
     commands.codes["evaluate"] = 5
     assert tick(pipeline, "daily", commands).record.evidence.verdict == "passed"
+
+
+def test_a_tick_of_batch_scores_with_the_champion(here: World, commands: FakeCommands) -> None:
+    train(here.pipeline)
+    batch = ScheduleConfig(
+        run="batch", cron="0 3 * * 1", where="github", options=("--output", "scores")
+    )
+    config = msgspec.structs.replace(here.pipeline.config, schedules={"nightly": batch})
+    result = tick(dataclasses.replace(here.pipeline, config=config), "nightly", commands)
+    assert commands.ran == ["batch champion --output scores"]
+    assert result.record.evidence.release in here.pipeline.read().releases
 
 
 def test_an_unknown_schedule_and_a_tick_of_the_future_are_refused(
