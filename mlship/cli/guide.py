@@ -16,7 +16,8 @@ _PAGES: Final[Mapping[str, tuple[str, ...]]] = {
         *("first-promotion", "from-a-script", "your-own-model", "what-belongs-to-a-release"),
         *("clients", "when-it-fails", "github", "pull-requests", "monorepo", "without-a-server"),
         *("tracking-server", "docker", "kubernetes", "gke", "clusters", "predictions"),
-        *("batch", "stream", "personal-data", "api-keys", "signatures", "watching", "load-test"),
+        *("batch", "stream", "schedules", "personal-data", "api-keys", "signatures", "watching"),
+        "load-test",
     ),
     "docs/reference": ("commands", "settings", "errors"),
 }

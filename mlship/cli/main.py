@@ -30,6 +30,7 @@ from mlship.cli import (
     production,
     project,
     release,
+    schedules,
     stream,
     verify,
     watch,
@@ -137,6 +138,7 @@ for _name, _command in (
 app.add_typer(images.app, name="images")
 app.add_typer(images.bundles, name="bundles")
 app.add_typer(predictions.app, name="predictions")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(api_keys.app, name="api-keys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")

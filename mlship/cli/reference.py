@@ -52,6 +52,7 @@ _NAMES = {
     "staging": "METRIC",
     "gates": "METRIC",
     "signers": "NAME",
+    "schedules": "NAME",
 }
 """What stands for the names of a mapping's sections, by the key of the mapping."""
 _WORDS = {

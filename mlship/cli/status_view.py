@@ -155,6 +155,9 @@ def _remarks(result: "Status", *, everything: bool) -> None:
         output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
     for other in result.others:
         output.line(f"the ledger also has records of another project, not used here: {other}")
+    for schedule in result.schedules:
+        if schedule.alarm:
+            output.line(schedule.alarm)
     for text in result.undelivered:
         output.line(text)
     _void(result, everything=everything)

@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec.structs import replace
 
-from mlship.config import bounds, commands, placement, workflows, yaml_text
+from mlship.config import bounds, commands, placement, schedules, workflows, yaml_text
 from mlship.config.backends import ObservationsConfig
 from mlship.config.explain import PREFIX, explained, fields_of, in_file, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
@@ -213,6 +213,7 @@ def _check_together(config: Config) -> None:
     _check_quantiles(config)
     _check_model(config.model)
     workflows.check(config.workflows)
+    schedules.check(config.schedules, config.name)
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")

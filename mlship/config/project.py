@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.batch import BatchConfig
+from mlship.config.schedules import Schedules
 from mlship.config.serving import Seconds, Serving
 from mlship.config.stream import StreamConfig
 from mlship.config.texts import Dotted, Function, Header, Home, Inside, Name, Variable
@@ -383,6 +384,7 @@ class Config(_Section, frozen=True):
     report: ReportConfig = ReportConfig()
     batch: BatchConfig = BatchConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
+    schedules: Schedules = {}
     home: Annotated[
         Home | None,
         Meta(

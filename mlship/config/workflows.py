@@ -134,12 +134,7 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = "wait"
     evaluate: Annotated[
-        str,
-        Meta(
-            pattern=r"^[\d*/,-]+( [\d*/,-]+){4}(?!\n)$",
-            description="schedule of the challenger's evaluation, in UTC",
-            extra={"form": "the five fields of cron, such as 17 5 * * *"},
-        ),
+        cron.Cron, Meta(description="schedule of the challenger's evaluation, in UTC")
     ] = "17 5 * * *"
     dvc: Annotated[
         bool | tuple[str, ...] | None,
@@ -176,8 +171,7 @@ def check(config: WorkflowsConfig) -> None:
     _check_branches(config.branches)
     if reason := cron.fault(config.evaluate):
         message = f"mlship.yaml: workflows.evaluate: {config.evaluate!r}: {reason}"
-        hint = "minute, hour, day of the month, month and day of the week (0 is Sunday), in UTC"
-        raise ConfigError(message, hint=f"{hint}: 17 5 * * *")
+        raise ConfigError(message, hint=cron.FIELDS)
     for place, steps in config.steps.places.items():
         for number, step in enumerate(steps):
             if text := step.injected:

@@ -46,6 +46,7 @@ Step = (
         "adopt",
         "evaluate",
         "watch",
+        "tick",
         "erase",
         "prune",
         "prune-images",

@@ -1,5 +1,6 @@
 """Which of two releases is of a later generation: by git, or by the order of the ledger."""
 
+from datetime import datetime
 from typing import Protocol
 
 from mlship.domain import shapes
@@ -17,6 +18,9 @@ class Lineage(Protocol):
 
         `None` if that is not known here: one of them is missing, or the clone is shallow.
         """
+
+    def changed(self, path: str) -> datetime | None:
+        """Return when a file of the project was last changed by a commit; `None` if by none."""
 
 
 def superseding(release: Release, step: Step, records: Records, lineage: Lineage) -> Release | None:

@@ -6,7 +6,17 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mlship.domain import batch_record, checks, digests, facts, override, removal, trust, watch
+from mlship.domain import (
+    batch_record,
+    checks,
+    digests,
+    facts,
+    override,
+    removal,
+    ticks,
+    trust,
+    watch,
+)
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Completed, Facts, Number, Part, Timed
 from mlship.errors import IntegrityError
@@ -28,6 +38,7 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "adopt": facts.Drifted,
         "evaluate": facts.Evaluated,
         "watch": watch.Watched,
+        "tick": ticks.Ticked,
         "erase": removal.Erased,
         "prune": removal.Pruned,
         "prune-images": removal.PrunedImages,

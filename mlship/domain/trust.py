@@ -51,6 +51,9 @@ WHOLE: Final[tuple[Step, ...]] = ("train", "deploy-staging", "sign-ledger", "app
 
 _CLAIMS: Final = frozenset(get_args(Claim))
 
+_ANYBODYS: Final[frozenset[Step]] = frozenset({"tick"})
+"""Steps that no gate or role follows from: whoever may say anything may say them."""
+
 _CLOCKS: Final = timedelta(hours=1)
 """How far the clocks of two machines may be apart."""
 
@@ -160,6 +163,11 @@ def scope_of(step: Step) -> Scope:
     return SCOPE_OF.get(step, "production")
 
 
+def _is_said(step: Step, may: Container[Scope]) -> bool:
+    """Return whether a signer who may make records of some scopes may make one of a step."""
+    return step in _ANYBODYS or scope_of(step) in may
+
+
 def check_may(steps: Iterable[Step], key: Digest | None, trust: Trust, now: datetime) -> None:
     """Check that records of these steps count if they are signed with a key.
 
@@ -190,7 +198,7 @@ def check_may(steps: Iterable[Step], key: Digest | None, trust: Trust, now: date
         message = f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
         raise ConfigError(message, hint="make another key with `mlship keys new`")
     for step in wanted:
-        if scope_of(step) not in signer.may:
+        if not _is_said(step, signer.may):
             scope = scope_of(step)
             message = f"signer {signer.name} may not say {step}: `may` has no {scope}"
             raise ConfigError(
@@ -316,7 +324,7 @@ class _Judge:
             return self._unproven.get(record.signer, named)
         if record.digest not in self._valid:
             return f"the signature is not one of signer {signer.name}"
-        if scope_of(record.evidence.step) not in signer.may:
+        if not _is_said(record.evidence.step, signer.may):
             return f"signer {signer.name} may not say {record.evidence.step}"
         if signer.since is not None and record.evidence.time < signer.since:
             return f"the key of signer {signer.name} begins at {signer.since:%Y-%m-%d %H:%M} UTC"

@@ -21,6 +21,7 @@ from mlship.domain.facts import (
     Waiting,
 )
 from mlship.domain.removal import Erased, Pruned, PrunedImages
+from mlship.domain.ticks import Ticked
 from mlship.domain.watch import Watched
 from mlship.reports import formatting
 
@@ -97,6 +98,18 @@ def _(facts: Batched) -> str:
 @_line.register
 def _(facts: Watched) -> str:
     return facts.reason
+
+
+@_line.register
+def _(facts: Ticked) -> str:
+    planned = f"{facts.planned:%Y-%m-%d %H:%M} UTC" if facts.planned else ""
+    ended = [
+        each.command + (f" ended with exit code {each.exit_code}" if each.exit_code else "")
+        for each in facts.commands
+    ]
+    what = ", ".join(ended) if facts.outcome == "ran" else "nobody fired it"
+    missed = f"; {facts.missed} before it were missed" if facts.missed else ""
+    return f"schedule {facts.schedule}, {planned}: {what}{missed}"
 
 
 @_line.register

@@ -1,6 +1,6 @@
 """The effect of a deployment, as a diff or as files. Nothing is locked, changed or recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -100,17 +100,30 @@ def render(
         into / file: files.signed(text, _WRITERS[name])
         for file, text in declarative.render(plan).items()
     }
+    return write_rendered(texts, into, tuple(_WRITERS.values()))
+
+
+def write_rendered(texts: Mapping[Path, str], into: Path, writers: Collection[str]) -> list[Path]:
+    """Write signed files to a folder and return them; unchanged files are not written again.
+
+    Args:
+        texts: of the files, by path.
+        into: the folder, created if missing.
+        writers: the commands that write such files.
+
+    Raises:
+        ConfigError: `into` is not a folder.
+        ConflictError: a file of that name was written or edited by hand; nothing is written.
+    """
     if any(place.exists() and not place.is_dir() for place in (into, *into.parents)):
-        raise ConfigError(
-            f"{into} is not a folder", hint="give --render a folder, or the name of a new one"
-        )
+        raise ConfigError(f"{into} is not a folder", hint="give a folder, or the name of a new one")
     for path in texts:
-        if path.exists() and not _is_untouched(path):
+        if path.exists() and not _is_untouched(path, writers):
             message = f"{path} was changed since mlship wrote it"
-            hint = "move the file, or give --render another folder; put settings in mlship.yaml"
+            hint = "move the file, or give another folder; put settings in mlship.yaml"
             raise ConflictError(message, hint=hint)
-    into.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             files.write_atomically(path, text.encode())
     return list(texts)
@@ -155,10 +168,10 @@ def _in_production(pipeline: Pipeline, release: Release, records: Records) -> Pl
     )
 
 
-def _is_untouched(path: Path) -> bool:
+def _is_untouched(path: Path, writers: Collection[str]) -> bool:
     """Return whether a file is unchanged since it was rendered, with any settings."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    return any(files.is_untouched(text, by) for by in _WRITERS.values())
+    return any(files.is_untouched(text, by) for by in writers)

@@ -28,6 +28,7 @@ from mlship.steps.drift import due_split, of_split
 from mlship.steps.ignored import Doubted, Void
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
+from mlship.steps.tick import Scheduled, scheduled
 
 _ROLES: Final = ("champion", "challenger")
 """The roles that are listed first, in this order."""
@@ -84,6 +85,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         void: records that do not count, oldest first; `untrusted` ones likewise.
         approved: who approves of the challenger, with a remark where nothing verifies the name.
         override: by which the challenger has more traffic than configured, if there is one.
+        schedules: with their last and next ticks, and one that is overdue.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     silent: dict[str, Silence] = {}
     approved: tuple[str, ...] = ()
     override: Overridden | None = None
+    schedules: tuple[Scheduled, ...] = ()
 
 
 class _Looked(NamedTuple):
@@ -162,6 +165,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         silent=silent,
         approved=_approved(pipeline, records),
         override=overridden(history.challenger, records) if history.challenger else None,
+        schedules=scheduled(pipeline, records),
     )
 
 

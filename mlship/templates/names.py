@@ -19,7 +19,7 @@ _FOLDER = re.compile(
     r'^defaults:\n  run:\n    working-directory: ("(?:[^"\\]|\\.)*"|[^\s"#]+)$', re.MULTILINE
 )
 
-_COMMANDS = re.compile(r"\bmlship (?:train|deploy-|evaluate|promote)")
+_COMMANDS = re.compile(r"\bmlship (?:train|deploy-|evaluate|promote|schedules run)")
 
 
 _BESIDE: Final = "mlship-"
@@ -94,7 +94,8 @@ def prefix(folder: str, present: Mapping[str, Workflow]) -> str:
 
 def names(prefix: str) -> list[str]:
     """Return the file names of all workflows that a project may have."""
-    return [f"{prefix}{name}.yml" for name in (*workflows.ALWAYS, *workflows.OF_PRODUCTION)]
+    kinds = (*workflows.ALWAYS, *workflows.OF_PRODUCTION, workflows.OF_SCHEDULES)
+    return [f"{prefix}{name}.yml" for name in kinds]
 
 
 def former(folder: str, prefix: str, present: Mapping[str, Workflow]) -> list[str]:

@@ -272,7 +272,8 @@ def last(
     elif not is_there:
         steps.append(f"put your data at {data}, or name another place in mlship.yaml")
     steps += [*_of_commit(site, config, changes), "mlship doctor && mlship run"]
-    if written and "promote" in workflows.kinds(config) and config.ledger.kind == "directory":
+    shares = {"promote", workflows.OF_SCHEDULES}.intersection(workflows.kinds(config))
+    if written and shares and config.ledger.kind == "directory":
         steps.append(
             "jobs share no folder: in mlship.yaml, set `kind: mlflow` under ledger for a tracking "
             "server, or `kind: registry` under ledger and store (`mlship guide without-a-server`)"

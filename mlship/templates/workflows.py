@@ -1,6 +1,7 @@
 """GitHub workflows, rendered from templates and mlship.yaml."""
 
 import functools
+import math
 import posixpath
 import re
 import shlex
@@ -15,6 +16,7 @@ from mlship.config.requirements import REQUIREMENTS
 from mlship.config.workflows import BranchesConfig, paths_of
 from mlship.domain.policy import Occupied
 from mlship.domain.storage import DVC, NOTHING, Kept
+from mlship.domain.ticks import Run
 from mlship.errors import ConfigError
 from mlship.templates import own_steps, shipped
 from mlship.templates.needs import Place, needs_of, place_of
@@ -29,7 +31,11 @@ FOLDER = ".github/workflows"
 
 ALWAYS = ("feature", "develop", "release", "main")
 OF_PRODUCTION = ("evaluate", "promote", "rollback", "retire")
+OF_SCHEDULES = "ticks"
+"""The workflow of the schedules that GitHub fires."""
 _WRITER = "`mlship init` from mlship.yaml"
+_SETUP_MINUTES = 10
+"""What the job of a tick may take before mlship is installed."""
 _TRUSTED = "reviewed-mlship"
 """The folder of a job with the checkout of the default branch."""
 
@@ -58,6 +64,19 @@ class Data(NamedTuple):
     identity: bool
     private: bool
     workload: bool
+
+
+class Fired(NamedTuple):
+    """A schedule that GitHub fires.
+
+    Attributes:
+        minutes: after which its job is stopped.
+    """
+
+    name: str
+    cron: str
+    run: Run
+    minutes: int
 
 
 class Settings(NamedTuple):
@@ -93,6 +112,7 @@ class Settings(NamedTuple):
         challenger: what a merge to main does while a challenger runs.
         branches: the names of the branches.
         data: how jobs get what DVC keeps; `None` if they need nothing of it.
+        schedules: that GitHub fires.
     """
 
     folder: str
@@ -128,6 +148,7 @@ class Settings(NamedTuple):
     challenger: Occupied
     branches: BranchesConfig
     data: Data | None
+    schedules: tuple[Fired, ...]
 
 
 def settings_of(
@@ -142,7 +163,6 @@ def settings_of(
     places = {"staging": staging.kind, "production": production.kind}
     clusters = {name: kind for name, kind in places.items() if kind != "local"}
     registry = registry_of_images(config, list(clusters))
-    container = registry is not None and config.gates.container
     by_docker = registry is not None and config.image.builder == "docker"
     is_google = registry == "google" or "gke" in clusters.values()
     shared = registry_of_documents(config)
@@ -177,12 +197,21 @@ def settings_of(
         registry=registry,
         shared=shared,
         in_registry=tuple(name.upper() for name in BACKENDS if repository_of(config, name)),
-        container=container,
+        container=registry is not None and config.gates.container,
         travels=by_docker and bool(clusters),
         predictions=config.observations.url is not None,
         challenger=config.workflows.challenger,
         branches=config.workflows.branches,
         data=_data(config, source, folder, kept, google=is_google),
+        schedules=_fired(config),
+    )
+
+
+def _fired(config: Config) -> tuple[Fired, ...]:
+    return tuple(
+        Fired(name, schedule.cron, schedule.run, math.ceil(schedule.deadline) + _SETUP_MINUTES)
+        for name, schedule in sorted(config.schedules.items())
+        if schedule.where == "github"
     )
 
 
@@ -232,6 +261,7 @@ def render(
 def kinds(config: Config) -> list[str]:
     """Return the kinds of workflows that a project needs, such as `develop`."""
     always = list(ALWAYS) if config.workflows.branches.offered else ["feature", "main"]
+    always += [OF_SCHEDULES] if _fired(config) else []
     if place_of(config, "production").kind == "local":
         return always
     is_compared = config.gates.promote.metric != "none"

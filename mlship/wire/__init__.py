@@ -20,6 +20,7 @@ from mlship.wire.batch import batching
 from mlship.wire.installed import installed
 from mlship.wire.load import draw_load, generator
 from mlship.wire.personal import personal_key
+from mlship.wire.processes import own_commands
 from mlship.wire.streams import dead_letters, outcome_messages, stream_background, stream_workers
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "merge",
     "not_ignored",
     "outcome_messages",
+    "own_commands",
     "parent",
     "personal_key",
     "publishing",

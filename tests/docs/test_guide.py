@@ -19,6 +19,7 @@ EXECUTED = [
     GUIDE / "first-promotion.md",
     GUIDE / "monorepo.md",
     GUIDE / "batch.md",
+    GUIDE / "schedules.md",
     GUIDE / "when-it-fails.md",
 ]
 PROMISED = {
@@ -55,6 +56,14 @@ PROMISED = {
         "90 rows in 3 parts, 1 rejected",
         '"reason":"petal_width must be a number, not \\"wide\\""',
         "reproduced",
+    ],
+    "schedules": [
+        "passed. schedule weekly, ",
+        ": mlship train, mlship test",
+        "UTC was run before",
+        "wrote .github/workflows/ticks.yml",
+        'schedule=CronTriggerTimetable("0 3 * * 1", timezone="UTC")',
+        "deploy/kubernetes/iris-daily.yaml",
     ],
     "when-it-fails": [],
 }

@@ -55,6 +55,7 @@ class FakeSource:
         self.shared: tuple[str, ...] = ()
         self.branch = "develop"
         self.parents: dict[str, str] | None = None
+        self.changes: dict[str, datetime] = {}
 
     def commit(self) -> Commit:
         return Commit(
@@ -76,6 +77,9 @@ class FakeSource:
         while commit != earlier and commit in self.parents:
             commit = self.parents[commit]
         return commit == earlier
+
+    def changed(self, path: str) -> datetime | None:
+        return self.changes.get(path)
 
 
 class FakeTrainer:

@@ -136,6 +136,19 @@ trust:
   signers:
     main: {{workflow: ada/iris/.github/workflows/main.yml, ref: refs/heads/main}}
 """,
+    "schedules, and data of DVC on S3": """
+image: {repository: ghcr.io/ada/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+ledger: {kind: mlflow, uri: "https://mlflow.example.org"}
+observations: {kind: postgres, url: "postgresql://mlship@db.example.org:5432/predictions"}
+schedules:
+  weekly: {run: retrain, cron: "0 3 * * 1", where: github, deadline: 30}
+  daily: {run: evaluate, cron: "30 4 * * *", where: github, deadline: 20}
+  nightly: {run: batch, cron: "30 4 * * *", where: github, deadline: 29.5, options: [--output, out]}
+""",
+    "schedules alone": """
+schedules: {weekly: {run: retrain, cron: "0 3 * * 1", where: github, deadline: 30}}
+""",
     "data of DVC, mlship pinned with hashes": """
 workflows: {mlship: "mlship-cd==0.1.0"}
 """,
@@ -151,6 +164,9 @@ KEPT = {
     "data of DVC on S3, and steps of the user": Kept(
         files=(*_FILES, "workload/staging.jsonl"),
         storage=storage("s3://bucket/iris", {"region": "eu-west-1"}),
+    ),
+    "schedules, and data of DVC on S3": Kept(
+        files=_FILES, storage=storage("s3://bucket/iris", {"region": "eu-west-1"})
     ),
     "data of DVC on Google Cloud": Kept(files=_FILES, storage=storage("gs://bucket/iris", {})),
     "data of DVC, mlship pinned with hashes": Kept(

@@ -44,6 +44,13 @@ def commands(text: str) -> list[str]:
     return [step["run"] for step in steps(text) if "run" in step]
 
 
+def ticks(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the jobs of schedules, of which there are some."""
+    found = [(name, job) for name, job in jobs(text) if name.startswith("tick-")]
+    assert found
+    return found
+
+
 def foreign(text: str) -> list[str]:
     """Return the scripts of a workflow that an event's text becomes a part of."""
     return [run for run in commands(text) if FOREIGN.search(run)]
@@ -227,11 +234,13 @@ def test_pictures_are_left_out_where_the_settings_say_so() -> None:
 
 @texts
 def test_a_deployment_is_never_cut_off(text: str) -> None:
-    queue = parsed(text)["concurrency"]
-    # GitHub's groups are those of a whole repository: a user's own may be `main`.
-    assert queue["group"].startswith("mlship-" if workflows.is_ours(text) else "ci-")
-    if "deploy-" in text or "mlship promote" in text:
-        assert queue["cancel-in-progress"] is False
+    whole = parsed(text).get("concurrency")
+    # In the group of a whole workflow, one schedule's tick would cancel another's that waits.
+    for queue in [whole] if whole else [job["concurrency"] for _, job in ticks(text)]:
+        # GitHub's groups are those of a whole repository: a user's own may be `main`.
+        assert queue["group"].startswith("mlship-" if workflows.is_ours(text) else "ci-")
+        if "deploy-" in text or "mlship promote" in text or not whole:
+            assert queue["cancel-in-progress"] is False
 
 
 @pytest.mark.parametrize("project", [name for name in PROJECTS if "main alone" not in name])
@@ -548,3 +557,40 @@ def test_nothing_is_evaluated_where_no_outcomes_are_compared() -> None:
     assert {"promote", "rollback"} <= set(kinds)
     assert "evaluate" not in kinds
     assert "evaluate" in workflows.kinds(resolve([from_yaml(base, "mlship.yaml")]).config)
+
+
+def test_schedules_have_a_job_each_that_runs_what_main_has() -> None:
+    project = "schedules, and data of DVC on S3"
+    text = rendered(project)[".github/workflows/ticks.yml"]
+    # YAML reads the key `on` as true.
+    events = parsed(text)[True]
+    assert events["schedule"] == [{"cron": "30 4 * * *"}, {"cron": "0 3 * * 1"}]
+    options = events["workflow_dispatch"]["inputs"]["schedule"]["options"]
+    assert options == ["daily", "nightly", "weekly"]
+    found = dict(ticks(text))
+    assert set(found) == {f"tick-{name}" for name in options}
+    for name in options:
+        job = found[f"tick-{name}"]
+        assert f"mlship schedules run {name}" in [step.get("run") for step in job["steps"]]
+        assert f"inputs.schedule == '{name}'" in job["if"]
+        assert job["concurrency"]["group"] == f"mlship-tick-{name}"
+        [checkout] = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
+        assert checkout["with"]["ref"] == "main"
+    weekly, daily = found["tick-weekly"], found["tick-daily"]
+    assert (weekly["needs"], weekly["environment"], weekly["timeout-minutes"]) == (
+        *("data", "build"),
+        40,
+    )
+    assert "needs" not in daily
+    assert daily["environment"] == "evaluate"
+    assert "PREDICTIONS_PASSWORD" in str(daily)
+    assert "PREDICTIONS_PASSWORD" not in str(weekly)
+    # What DVC keeps is fetched for the training only.
+    data = dict(jobs(text))["data"]
+    assert data["if"] == weekly["if"]
+    assert "30 4" not in data["if"]
+
+
+def test_without_a_schedule_there_is_no_workflow_for_them() -> None:
+    assert ".github/workflows/ticks.yml" not in rendered("one machine")
+    assert ".github/workflows/ticks.yml" in rendered("schedules alone")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from mlship.adapters.checkout import git
@@ -66,6 +67,14 @@ class GitSource:
             )
             if is_whole and all(known):
                 return False
+        return None
+
+    def changed(self, path: str) -> datetime | None:
+        """Return when a file was last changed by a commit; `None` if by none that git knows."""
+        with suppress(ProjectError):
+            shown = ("log", "-1", "--no-show-signature", "--format=%cI", "--", path)
+            if text := git.run(self._root, *shown, check=False).strip():
+                return datetime.fromisoformat(text)
         return None
 
     def _leads(self, earlier: str, commit: str) -> bool:
