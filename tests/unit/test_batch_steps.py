@@ -23,8 +23,10 @@ from mlship.errors import (
     ProjectError,
     UnavailableError,
 )
+from mlship.reports.report import collect
 from mlship.steps.batch import Batch, Batching, batch
 from mlship.steps.batch_trace import find
+from mlship.steps.status import status
 from mlship.steps.trace import trace
 from tests.fakes.batch import InProcessWorkers, KilledError, batching
 from tests.fakes.ports import CONFIG, World, world
@@ -457,3 +459,45 @@ def test_a_full_disk_leaves_nothing_half_written(
 def test_the_settings_of_a_batch_have_defaults() -> None:
     assert BatchConfig().patterns == ()
     assert BatchConfig(input="a").patterns == ("a",)
+
+
+def test_files_may_be_behind_a_url(here: Here) -> None:
+    import fsspec
+
+    path = here.write("a.parquet")
+    system = fsspec.filesystem("memory")
+    for name in ("/lake/x/a.parquet", "/lake/x/_hidden/b.parquet"):
+        system.pipe(name, path.read_bytes())
+    system.pipe("/lake/c.csv", (CSV + "5.1,3.5,1.4,0.2,c\n").encode())
+    try:
+        here.configure(input="memory://lake")
+        result = here.run()
+        assert pq.read_table(result.folder).num_rows == 26
+        assert not here.run().is_new
+        here.configure(input="memory://lake/x/*.parquet", output="other")
+        other = here.run()
+        assert (facts(other).files, facts(other).rows) == (1, 25)
+        here.configure(input="memory://nobody/*.parquet")
+        with pytest.raises(NotFoundError, match="memory://nobody"):
+            here.run()
+    finally:
+        system.rm("/lake", recursive=True)
+
+
+def test_a_url_without_a_driver_is_named(here: Here) -> None:
+    here.configure(input="nothing://lake")
+    with pytest.raises(ConfigError, match="nothing://lake cannot be read"):
+        here.run()
+
+
+def test_status_and_report_show_the_last_batch(here: Here) -> None:
+    here.write("a.parquet")
+    assert status(here.world.pipeline).batch is None
+    result = here.run()
+    last = status(here.world.pipeline).batch
+    assert last is not None
+    assert (last.release, last.rows, last.output) == (str(here.release), 25, result.folder)
+    report = collect(here.release, here.world.pipeline.read())
+    [gate] = [gate for gate in report.gates if gate.name == "batch"]
+    assert gate.verdict == "passed"
+    assert "ok: 0 rows rejected, at most 0 allowed" in gate.reasons

@@ -69,8 +69,15 @@ class LakeFiles:
     def known(self, plan: str) -> Mapping[str, Input]:
         """Return the inputs of an earlier plan of this name, by path."""
         decode = msgspec.json.Decoder(Input).decode
+        # Most files have the same columns: thousands of copies would be most of the memory.
+        columns: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
         with suppress(OSError, msgspec.DecodeError), self._place(plan).open("rb") as lines:
-            return {each.path: each for each in map(decode, lines)}
+            return {
+                each.path: msgspec.structs.replace(
+                    each, columns=columns.setdefault(each.columns, each.columns)
+                )
+                for each in map(decode, lines)
+            }
         return {}
 
     def remember(self, plan: str, inputs: Sequence[Input]) -> None:
