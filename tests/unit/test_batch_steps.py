@@ -477,6 +477,10 @@ def test_files_may_be_behind_a_url(here: Here) -> None:
         here.configure(input="memory://lake/x/*.parquet", output="other")
         other = here.run()
         assert (facts(other).files, facts(other).rows) == (1, 25)
+        system.pipe("/lake/x/_delta_log/0.json", b"{}")
+        here.configure(input="memory://lake")
+        with pytest.raises(ConfigError, match="memory://lake is a Delta table"):
+            here.run()
         here.configure(input="memory://nobody/*.parquet")
         with pytest.raises(NotFoundError, match="memory://nobody"):
             here.run()
@@ -501,3 +505,39 @@ def test_status_and_report_show_the_last_batch(here: Here) -> None:
     [gate] = [gate for gate in report.gates if gate.name == "batch"]
     assert gate.verdict == "passed"
     assert "ok: 0 rows rejected, at most 0 allowed" in gate.reasons
+
+
+def test_a_delta_table_is_its_current_version(here: Here) -> None:
+    import deltalake
+
+    place = here.root / "lake" / "table"
+    rows = pq.read_table(here.write("old.parquet"))
+    (here.root / "lake" / "old.parquet").unlink()
+    deltalake.write_deltalake(str(place), rows)
+    deltalake.write_deltalake(str(place), rows.slice(0, 7), mode="overwrite")
+    assert len(list(place.glob("*.parquet"))) == 2, "the former file is still there"
+    here.configure(input="lake/table")
+    result = here.run()
+    assert (facts(result).files, facts(result).rows) == (1, 7)
+    here.configure(input=f"delta+{place}")
+    assert not here.run().is_new
+    here.configure(input="delta+nowhere")
+    with pytest.raises(NotFoundError, match="there is no Delta table"):
+        here.run()
+
+
+def test_a_folder_above_a_delta_table_is_not_read_as_files(here: Here) -> None:
+    import deltalake
+
+    rows = pq.read_table(here.write("old.parquet"))
+    deltalake.write_deltalake(str(here.root / "lake" / "table"), rows)
+    with pytest.raises(ConfigError, match="table is a Delta table"):
+        here.run()
+
+
+def test_an_iceberg_table_is_refused(here: Here) -> None:
+    here.write("data/a.parquet")
+    (here.root / "lake" / "metadata").mkdir()
+    (here.root / "lake" / "metadata" / "1.metadata.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is an Iceberg table"):
+        here.run()
