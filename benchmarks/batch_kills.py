@@ -1,12 +1,15 @@
 """Kills a batch at random moments, resumes it, and compares the output with an undisturbed one.
 
-    python benchmarks/batch_kills.py [--kills 200] [--parts 120] [--workers 2] [--seed 1]
+    python benchmarks/batch_kills.py [--kills 200] [--commands 0] [--parts 120] [--seed 1]
 
-At a random moment of each run, SIGKILL ends the command or one of its workers. The command is run
-again until it ends by itself; then its rows are compared with those of an undisturbed run, and the
-next cycle begins with an empty output. The control does without the protocol, as a script might: it
-appends the rows of each file to one file, then notes the file as done. It is killed as often, and
-shows rows that are there twice or not at all.
+SIGKILL ends a batch at a random moment. It is run again until it ends by itself; then its rows are
+compared with those of an undisturbed run, and the next cycle begins with an empty output.
+
+Most batches are forks of one process that has loaded the model, so that the kills hit the scoring
+and not the start of Python; `--commands` are as many kills of whole commands with two workers, of
+which either the command or a worker is hit. The control does without the protocol, as a script
+might: it appends the rows of each file to one file, then notes the file as done. It is killed as
+often, and shows rows that are there twice or not at all.
 """
 
 import argparse
@@ -19,7 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,8 +32,19 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlship.adapters.rows.runs import FolderRuns
+from mlship.domain import batch as batches
+from mlship.domain.batch import Input, Plan, Reading, Scored
+from mlship.domain.batch_work import Score, Written
+from mlship.domain.digests import Digest
+from mlship.runtime.batches.inspection import inspect
+from mlship.runtime.batches.work import Worker
+from tests.harness.bundles import iris_bundle
+
 ROOT: Final = Path(__file__).parents[1]
 _ROWS: Final = 50
+_RELEASE: Final = Digest("sha256:" + "1" * 64)
+WORKERS: Final = 2
 _COLUMNS: Final = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 _CONTROL: Final = """
@@ -37,14 +53,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 lake, out, done = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 known = set(done.read_text().split()) if done.exists() else set()
-for path in sorted(lake.glob("*.parquet")):
-    if path.name in known:
-        continue
-    with out.open("a", newline="") as file:
+with out.open("a", newline="") as file:
+    for path in sorted(lake.glob("*.parquet")):
+        if path.name in known:
+            continue
         for row in pq.read_table(path).to_pylist():
             csv.writer(file).writerow([row["key"], row["sepal_length"] > 5.8])
-    with done.open("a") as notes:
-        notes.write(path.name + "\\n")
+        with done.open("a") as notes:
+            notes.write(path.name + "\\n")
 """
 
 
@@ -68,38 +84,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--parts", type=int, default=120)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--commands", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        project = make(folder, options.parts, options.workers)
-        result = batch(project, options.kills, random.Random(options.seed))
-        print(f"batch: {result}")
-        control_ = control(project, folder, options.kills, random.Random(options.seed))
-        print(f"control: {control_}")
-    is_right = not (result.missing or result.doubled or result.different)
-    is_right &= result.redone <= options.workers
+        write_lake(folder / "lake", options.parts)
+        chance = random.Random(options.seed)
+        results = [forks(folder, options.kills, chance)]
+        print(f"one process: {results[0]}", flush=True)
+        control_ = control(folder, options.kills, chance)
+        print(f"control: {control_}", flush=True)
+        if options.commands:
+            results.append(commands(make(folder), options.commands, chance))
+            print(f"commands: {results[1]}", flush=True)
+    is_right = not any(each.missing or each.doubled or each.different for each in results)
+    is_right &= all(each.redone <= WORKERS for each in results)
     return 0 if is_right and (control_.missing or control_.doubled) else 1
 
 
-def make(folder: Path, parts: int, workers: int) -> Path:
-    """Train the example, and write a lake of so many files."""
-    project = folder / "project"
-    shutil.copytree(ROOT / "iris_example", project)
-    with (project / "mlship.yaml").open("a") as settings:
-        settings.write(
-            f"\nbatch: {{input: lake, output: scores, keep: [key], workers: {workers}}}\n"
-        )
-    (project / ".gitignore").write_text("lake\nscores\n.mlship\n")
-    for command in (
-        ["git", "init", "--quiet"],
-        ["git", "add", "--all"],
-        ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "-m", "it"],
-    ):
-        subprocess.run(command, cwd=project, check=True)
-    run(project, "train")
-    lake = project / "lake"
+def write_lake(lake: Path, parts: int) -> None:
+    """Write so many files."""
     lake.mkdir()
     chance = random.Random(0)
     for part in range(parts):
@@ -108,6 +113,129 @@ def make(folder: Path, parts: int, workers: int) -> Path:
         }
         columns["key"] = [part * _ROWS + row for row in range(_ROWS)]
         pq.write_table(pa.table(columns), lake / f"{part:05}.parquet")
+
+
+class Forks:
+    """Batches of a lake in forks of this process, which has loaded the model."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._digest = iris_bundle(folder / "bundle")
+        self._worker = Worker()
+        reading = Reading()
+        paths = sorted((folder / "lake").glob("*.parquet"))
+        inputs = tuple(inspect(str(path), "parquet", reading) for path in paths)
+        self._plan = Plan(
+            release=_RELEASE,
+            inputs=inputs,
+            parts=batches.parts_of(inputs),
+            reading=reading,
+            keep=("key",),
+        )
+
+    def score(self) -> None:
+        """Score what is left, and publish the run."""
+        runs, plan = FolderRuns(self._folder / "scores"), self._plan
+        if runs.committed(plan):
+            return
+        with runs.begin(plan) as run:
+            done = dict(run.finished())
+            for part, each in zip(plan.parts, plan.inputs, strict=True):
+                if part.name not in done:
+                    scored = self._scored(part.name, each, run.folder)
+                    run.add(scored)
+                    done[part.name] = scored
+            manifest = batches.manifest_of(plan, list(done.values()), "iris", self._digest, "now")
+            run.commit(manifest)
+
+    def _scored(self, part: str, each: Input, into: str) -> Scored:
+        request = Score(
+            bundle=str(self._folder / "bundle"),
+            digest=self._digest,
+            release=_RELEASE,
+            input=each,
+            part=part,
+            folder=into,
+            keep=self._plan.keep,
+            format="parquet",
+            reading=self._plan.reading,
+        )
+        answer = self._worker.answer(request)
+        if not isinstance(answer, Written):
+            raise SystemExit(str(answer))
+        return answer.part
+
+
+def forks(folder: Path, kills: int, chance: random.Random) -> Result:
+    """Kill forks of this process that score the lake, and compare after each completed run."""
+    score = Forks(folder).score
+    # What is loaded here, each fork has.
+    score()
+    wanted = rows_of(folder)
+    shutil.rmtree(folder / "scores")
+    began = time.monotonic()
+    ended(fork(score))
+    seconds = time.monotonic() - began
+    shutil.rmtree(folder / "scores")
+    done = cycles = redone = 0
+    faults: Counter[str] = Counter()
+    while done < kills:
+        cycles += 1
+        while True:
+            process = fork(score)
+            if done < kills:
+                time.sleep(seconds * chance.random())
+                os.kill(process, signal.SIGKILL)
+            if ended(process) == 0:
+                break
+            done += 1
+            redone = max(redone, unnoted(folder))
+        compare(wanted, rows_of(folder), faults)
+        shutil.rmtree(folder / "scores")
+    return _result(done, cycles, faults, redone)
+
+
+def fork(call: Callable[[], None]) -> int:
+    """Call a function in a fork, which ends after it; return its process id."""
+    process = os.fork()
+    if process == 0:
+        try:
+            call()
+        except BaseException:  # noqa: BLE001 (a fork must not go on as its parent)
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return process
+
+
+def ended(process: int) -> int:
+    """Wait for a process, and return how it ended; 0 if it was not killed."""
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if code not in (0, -signal.SIGKILL):
+        raise SystemExit(f"a batch ended with code {code}")
+    return code
+
+
+def _result(kills: int, cycles: int, faults: Counter[str], redone: int) -> Result:
+    return Result(kills, cycles, faults["missing"], faults["doubled"], faults["different"], redone)
+
+
+def make(folder: Path) -> Path:
+    """Train the example, as a project whose batch reads the lake."""
+    project = folder / "project"
+    shutil.copytree(ROOT / "iris_example", project)
+    with (project / "mlship.yaml").open("a") as settings:
+        settings.write(
+            f"\nbatch: {{input: ../lake, output: scores, keep: [key], workers: {WORKERS}}}\n"
+        )
+    (project / ".gitignore").write_text("scores\n.mlship\n")
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "add", "--all"],
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "-m", "it"],
+    ):
+        subprocess.run(command, cwd=project, check=True)
+    run(project, "train")
     return project
 
 
@@ -126,8 +254,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def batch(project: Path, kills: int, chance: random.Random) -> Result:
-    """Kill the batch so often, and compare its rows after each completed run."""
+def commands(project: Path, kills: int, chance: random.Random) -> Result:
+    """Kill commands so often, and compare its rows after each completed run."""
     # The digests of the files are remembered from here on: what is killed is mostly the scoring.
     run(project, "batch")
     wanted = rows_of(project)
@@ -151,7 +279,7 @@ def batch(project: Path, kills: int, chance: random.Random) -> Result:
             run(project, "batch")
         compare(wanted, rows_of(project), faults)
         shutil.rmtree(project / "scores")
-    return Result(done, cycles, faults["missing"], faults["doubled"], faults["different"], redone)
+    return _result(done, cycles, faults, redone)
 
 
 def killed(project: Path, seconds: float, chance: random.Random) -> bool:
@@ -222,10 +350,10 @@ def compare(wanted: dict[int, Any], found: dict[int, Any], faults: Counter[str])
         faults["different"] += len(own) == 1 and own != rows
 
 
-def control(project: Path, folder: Path, kills: int, chance: random.Random) -> Result:
+def control(folder: Path, kills: int, chance: random.Random) -> Result:
     """Kill a script without the protocol so often, and count keys."""
     out, done = folder / "out.csv", folder / "done.txt"
-    arguments = [sys.executable, "-c", _CONTROL, str(project / "lake"), str(out), str(done)]
+    arguments = [sys.executable, "-c", _CONTROL, str(folder / "lake"), str(out), str(done)]
     began = time.monotonic()
     subprocess.run(arguments, check=True)
     seconds = time.monotonic() - began

@@ -151,6 +151,13 @@ def _last(lines: "Sequence[str]", command: str, *, everything: bool) -> None:
 def _remarks(result: "Status", *, everything: bool) -> None:
     if result.approved:
         output.line(f"approvals of the challenger: {', '.join(result.approved)}")
+    if result.batch:
+        last = result.batch
+        rejected = f", {last.rejected:,} rejected" if last.rejected else ""
+        output.line(
+            f"last batch: {last.verdict}, {last.rows:,} rows{rejected} by {last.release} at "
+            f"{last.time:%Y-%m-%d %H:%M:%S} UTC, in {last.output}"
+        )
     if result.waiting:
         output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
     for other in result.others:

@@ -26,7 +26,7 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str | tuple[str, ...] | None,
         Meta(
             description="files of rows: paths, folders, globs or fsspec URLs; Parquet, CSV (read "
-            "as data.read says) or JSON lines"
+            "as data.read says) or JSON lines; a Delta table: its folder, or delta+ and its URL"
         ),
     ] = None
     output: Annotated[

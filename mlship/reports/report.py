@@ -44,6 +44,7 @@ GATES: Final[tuple[Step, ...]] = (
     "deploy-production",
     "evaluate",
     "watch",
+    "batch",
     "promote/gate",
 )
 """The steps with a gate, in the order of the pipeline."""

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from mlship.domain import approvals, home, undelivered
+from mlship.domain import approvals, home, shapes, undelivered
+from mlship.domain.batch_record import Batched
 from mlship.domain.clusters import Cluster, Clustered
 from mlship.domain.deployment import Deployment, Restarts, Route, Slot
 from mlship.domain.digests import Digest
@@ -18,6 +20,7 @@ from mlship.domain.drift import (
     of_supervision,
     unfinished,
 )
+from mlship.domain.evidence import Verdict
 from mlship.domain.history import History, overridden
 from mlship.domain.override import Overridden
 from mlship.domain.records import Records
@@ -62,6 +65,17 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     restarts: Restarts | None = None
 
 
+class LastBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """The last batch of the project, published or not."""
+
+    release: str
+    verdict: Verdict
+    time: datetime
+    rows: int
+    rejected: int
+    output: str
+
+
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
     """Why a target cannot be asked, and the next action."""
 
@@ -84,6 +98,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         unanswered: how many requests no release answered, by target, if some were sent.
         void: records that do not count, oldest first; `untrusted` ones likewise.
         approved: who approves of the challenger, with a remark where nothing verifies the name.
+        batch: the last one, if there was any.
         override: by which the challenger has more traffic than configured, if there is one.
         schedules: with their last and next ticks, and one that is overdue.
     """
@@ -104,6 +119,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     silent: dict[str, Silence] = {}
     approved: tuple[str, ...] = ()
     override: Overridden | None = None
+    batch: LastBatch | None = None
     schedules: tuple[Scheduled, ...] = ()
 
 
@@ -166,6 +182,22 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         approved=_approved(pipeline, records),
         override=overridden(history.challenger, records) if history.challenger else None,
         schedules=scheduled(pipeline, records),
+        batch=_last_batch(records),
+    )
+
+
+def _last_batch(records: Records) -> LastBatch | None:
+    record = records.latest("batch")
+    if record is None:
+        return None
+    facts, evidence = shapes.of(record, Batched), record.evidence
+    return LastBatch(
+        release=str(evidence.release),
+        verdict=evidence.verdict,
+        time=evidence.time,
+        rows=facts.rows,
+        rejected=facts.rejected,
+        output=facts.output,
     )
 
 

@@ -22,8 +22,10 @@ from mlship.errors import (
     ProjectError,
     UnavailableError,
 )
+from mlship.reports.report import collect
 from mlship.steps.batch import Batch, batch
 from mlship.steps.batch_trace import find
+from mlship.steps.status import status
 from mlship.steps.trace import trace
 from tests.fakes.batch import InProcessWorkers, KilledError, batching
 from tests.harness.batches import Here
@@ -406,3 +408,85 @@ def test_a_full_disk_leaves_nothing_half_written(
 def test_the_settings_of_a_batch_have_defaults() -> None:
     assert BatchConfig().patterns == ()
     assert BatchConfig(input="a").patterns == ("a",)
+
+
+def test_files_may_be_behind_a_url(here: Here) -> None:
+    import fsspec
+
+    path = here.write("a.parquet")
+    system = fsspec.filesystem("memory")
+    for name in ("/lake/x/a.parquet", "/lake/x/_hidden/b.parquet"):
+        system.pipe(name, path.read_bytes())
+    system.pipe("/lake/c.csv", (CSV + "5.1,3.5,1.4,0.2,c\n").encode())
+    try:
+        here.configure(input="memory://lake")
+        result = here.run()
+        assert pq.read_table(result.folder).num_rows == 26
+        assert not here.run().is_new
+        here.configure(input="memory://lake/x/*.parquet", output="other")
+        other = here.run()
+        assert (facts(other).files, facts(other).rows) == (1, 25)
+        system.pipe("/lake/x/_delta_log/0.json", b"{}")
+        here.configure(input="memory://lake")
+        with pytest.raises(ConfigError, match="memory://lake is a Delta table"):
+            here.run()
+        here.configure(input="memory://nobody/*.parquet")
+        with pytest.raises(NotFoundError, match="memory://nobody"):
+            here.run()
+    finally:
+        system.rm("/lake", recursive=True)
+
+
+def test_a_url_without_a_driver_is_named(here: Here) -> None:
+    here.configure(input="nothing://lake")
+    with pytest.raises(ConfigError, match="nothing://lake cannot be read"):
+        here.run()
+
+
+def test_status_and_report_show_the_last_batch(here: Here) -> None:
+    here.write("a.parquet")
+    assert status(here.world.pipeline).batch is None
+    result = here.run()
+    last = status(here.world.pipeline).batch
+    assert last is not None
+    assert (last.release, last.rows, last.output) == (str(here.release), 25, result.folder)
+    report = collect(here.release, here.world.pipeline.read())
+    [gate] = [gate for gate in report.gates if gate.name == "batch"]
+    assert gate.verdict == "passed"
+    assert "ok: 0 rows rejected, at most 0 allowed" in gate.reasons
+
+
+def test_a_delta_table_is_its_current_version(here: Here) -> None:
+    import deltalake
+
+    place = here.root / "lake" / "table"
+    rows = pq.read_table(here.write("old.parquet"))
+    (here.root / "lake" / "old.parquet").unlink()
+    deltalake.write_deltalake(str(place), rows)
+    deltalake.write_deltalake(str(place), rows.slice(0, 7), mode="overwrite")
+    assert len(list(place.glob("*.parquet"))) == 2, "the former file is still there"
+    here.configure(input="lake/table")
+    result = here.run()
+    assert (facts(result).files, facts(result).rows) == (1, 7)
+    here.configure(input=f"delta+{place}")
+    assert not here.run().is_new
+    here.configure(input="delta+nowhere")
+    with pytest.raises(NotFoundError, match="there is no Delta table"):
+        here.run()
+
+
+def test_a_folder_above_a_delta_table_is_not_read_as_files(here: Here) -> None:
+    import deltalake
+
+    rows = pq.read_table(here.write("old.parquet"))
+    deltalake.write_deltalake(str(here.root / "lake" / "table"), rows)
+    with pytest.raises(ConfigError, match="table is a Delta table"):
+        here.run()
+
+
+def test_an_iceberg_table_is_refused(here: Here) -> None:
+    here.write("data/a.parquet")
+    (here.root / "lake" / "metadata").mkdir()
+    (here.root / "lake" / "metadata" / "1.metadata.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is an Iceberg table"):
+        here.run()

@@ -6,6 +6,8 @@ import random
 import msgspec
 import pytest
 
+from mlship.config import bounds
+from mlship.config.batch import BatchConfig
 from mlship.domain import batch as batches
 from mlship.domain import digests
 from mlship.domain.batch import Block, Counts, Finished, Input, Manifest, Plan, Reading
@@ -15,7 +17,9 @@ from mlship.domain.batch_schema import fits
 from mlship.domain.bundle import Field
 from mlship.domain.policy import Bound
 from mlship.domain.profiles import Profile
+from mlship.errors import ConfigError
 from mlship.runtime.batches.counts import OutputCounts
+from tests.fakes.ports import CONFIG
 
 RELEASE = digests.of_bytes(b"release")
 
@@ -154,10 +158,10 @@ def manifest_with(rows: int, rejected: int, missing: int) -> Manifest:
 
 
 def test_a_gate_bounds_rows_nulls_and_rejected_rows() -> None:
-    bounds = {"rows": Bound(min=100, max=200), "nulls": Bound(max=0.1)}
+    limits = {"rows": Bound(min=100, max=200), "nulls": Bound(max=0.1)}
 
     def failed(rows: int, rejected: int, missing: int) -> list[str]:
-        checks = judge(manifest_with(rows, rejected, missing), None, bounds, 3)
+        checks = judge(manifest_with(rows, rejected, missing), None, limits, 3)
         return [check.name for check in checks if not check.holds]
 
     assert failed(100, 3, 9) == []
@@ -199,3 +203,17 @@ TEXT = Field(name="x", kind="text")
 )
 def test_a_type_fits_if_http_takes_its_values(field: Field, kind: str, is_fit: bool) -> None:
     assert fits(field, kind) is is_fit
+
+
+@pytest.mark.parametrize(
+    ("gates", "message"),
+    [
+        ({"row": Bound(min=1)}, r"batch\.gates\.row: there is no such bound"),
+        ({"rows": Bound()}, r"batch\.gates\.rows has no bound"),
+        ({"shift": Bound(max=0.1, below_champion=1.0)}, "no champion is compared with"),
+    ],
+)
+def test_a_gate_that_bounds_nothing_is_refused(gates: dict[str, Bound], message: str) -> None:
+    settings = msgspec.structs.replace(CONFIG, batch=BatchConfig(gates=gates))
+    with pytest.raises(ConfigError, match=message):
+        bounds.check(settings)

@@ -3,6 +3,7 @@
 import glob
 import importlib
 import importlib.util
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from mlship import files
+from mlship.adapters.rows import tables
 from mlship.domain import digests
 from mlship.domain.batch import Format, Input
 from mlship.domain.batch_ports import Listed
@@ -58,7 +60,7 @@ class LakeFiles:
         """
         found: dict[str, Listed] = {}
         for pattern in patterns:
-            listed = _of_url(pattern) if "://" in pattern else self._of_path(pattern)
+            listed = self._listed(pattern)
             if not listed:
                 message = f"no files to read: {pattern} names none"
                 hint = f"correct batch.input or --input; files must be {_KNOWN}"
@@ -69,8 +71,15 @@ class LakeFiles:
     def known(self, plan: str) -> Mapping[str, Input]:
         """Return the inputs of an earlier plan of this name, by path."""
         decode = msgspec.json.Decoder(Input).decode
+        # Most files have the same columns: thousands of copies would be most of the memory.
+        columns: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
         with suppress(OSError, msgspec.DecodeError), self._place(plan).open("rb") as lines:
-            return {each.path: each for each in map(decode, lines)}
+            return {
+                each.path: msgspec.structs.replace(
+                    each, columns=columns.setdefault(each.columns, each.columns)
+                )
+                for each in map(decode, lines)
+            }
         return {}
 
     def remember(self, plan: str, inputs: Sequence[Input]) -> None:
@@ -84,9 +93,20 @@ class LakeFiles:
     def _place(self, plan: str) -> Path:
         return self._state / "batch" / f"inputs-{plan}.jsonl"
 
+    def _listed(self, pattern: str) -> Sequence[Listed]:
+        is_url = "://" in pattern
+        place = pattern.removeprefix(tables.ADDRESS)
+        folder = (self._root / place).absolute()
+        if place != pattern or (not is_url and tables.is_delta(folder)):
+            uris = tables.files_of(place if is_url else str(folder), pattern)
+            found = (_of_url(uri) if "://" in uri else self._of_path(uri) for uri in uris)
+            return list(itertools.chain.from_iterable(found))
+        return _of_url(pattern) if is_url else self._of_path(pattern)
+
     def _of_path(self, pattern: str) -> Sequence[Listed]:
         path = (self._root / pattern).absolute()
         if path.is_dir():
+            tables.check_no_table(path)
             return list(_of_folder(path))
         paths = [str(path)]
         if not path.exists() and any(sign in pattern for sign in _MAGIC):
@@ -94,6 +114,7 @@ class LakeFiles:
         listed = []
         for each in map(Path, paths):
             if each.is_dir():
+                tables.check_no_table(each)
                 listed += list(_of_folder(each))
             elif each.is_file():
                 listed.append(Listed(str(each), _format(str(each)), _text(files.version_of(each))))
@@ -111,6 +132,7 @@ def _of_folder(folder: Path) -> Iterator[Listed]:
         if entry.name.startswith(_HIDDEN):
             continue
         if entry.is_dir():
+            tables.check_no_table(Path(entry.path))
             yield from _of_folder(Path(entry.path))
         elif form := _known_format(entry.name):
             status = entry.stat()
@@ -123,29 +145,37 @@ def _of_url(pattern: str) -> Sequence[Listed]:
         message = f"{pattern} needs the library fsspec"
         raise ConfigError(message, hint="pip install fsspec, and the driver of that address")
     library: Any = importlib.import_module("fsspec")
+    system, name, details = _details(library, pattern)
+    if any("/_delta_log/" in path for path in details):
+        message = f"{pattern} is a Delta table, whose folder has files of former versions too"
+        raise ConfigError(message, hint=f"name it as {tables.ADDRESS}{pattern}")
+    # What the pattern itself names is not hidden, whatever its name.
+    start = min([len(name), *(name.find(sign) for sign in _MAGIC if sign in name)])
+    listed = []
+    for path, info in details.items():
+        form = _known_format(path)
+        is_hidden = any(part.startswith(_HIDDEN) for part in path[start:].split("/") if part)
+        if info.get("type") == "file" and form and not is_hidden:
+            listed.append(Listed(system.unstrip_protocol(path), form, _of_info(info)))
+    return listed
+
+
+def _details(library: Any, pattern: str) -> tuple[Any, str, Mapping[str, Mapping[str, Any]]]:
+    """Return the file system of a URL, the path in it, and what is known of each file there."""
     try:
         system, name = library.core.url_to_fs(pattern)
         system.invalidate_cache()
         if any(sign in name for sign in _MAGIC):
-            details = system.glob(name, detail=True)
-        else:
-            details = system.find(name, detail=True)
+            return system, name, system.glob(name, detail=True)
+        return system, name, system.find(name, detail=True)
     except (ImportError, ValueError) as error:
         message = f"{pattern} cannot be read: {error}"
         raise ConfigError(message, hint="correct the address, or install its driver") from error
     except FileNotFoundError:
-        return []
+        return None, "", {}
     except OSError as error:
         message = f"{pattern} cannot be read: {error}"
         raise UnavailableError(message, hint="check the network and the credentials") from error
-    listed = []
-    for path, info in details.items():
-        form = _known_format(path)
-        inner = path.removeprefix(name).split("/")
-        is_hidden = any(part.startswith(_HIDDEN) for part in inner if part)
-        if info.get("type") == "file" and form and not is_hidden:
-            listed.append(Listed(system.unstrip_protocol(path), form, _of_info(info)))
-    return listed
 
 
 def _of_info(info: Mapping[str, Any]) -> str:
