@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("--rebalances", type=int, default=4)
     parser.add_argument("--partitions", type=int, default=6)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--max-rows", type=int, default=1000)
+    parser.add_argument("--max-rows", type=int, default=5000)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--per-second", type=float, default=5000.0)
     parser.add_argument("--keys", type=int, default=100_000)
