@@ -5,12 +5,16 @@
     python benchmarks/stream.py rate --messages 200000
     python benchmarks/stream.py latency --per-second 5000 --seconds 60
     python benchmarks/stream.py sides --keys 100000
+    python benchmarks/stream.py route --messages 100000 --changes 100 --seconds 120
+    python benchmarks/stream.py poison --messages 20000
 
 Run it with the project's folder in PYTHONPATH; the broker is that of the tests (`.ci/kafka`). The
 control writes outputs and then commits offsets, without transactions.
 """
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import random
@@ -146,10 +150,10 @@ def disturb(
     another: tuple[Path, Settings, Plan],
     done: Counter[str],
 ) -> None:
-    """Kill workers, restart the broker, and have workers join and leave, in a random order."""
+    """Kill and pause workers, restart the broker, and have a worker join and leave."""
     generator = random.Random(arguments.seed)
     deeds = ["kills"] * arguments.kills + ["restarts"] * arguments.restarts
-    deeds += ["rebalances"] * arguments.rebalances
+    deeds += ["rebalances"] * arguments.rebalances + ["pauses"] * arguments.pauses
     generator.shuffle(deeds)
     folder, told, plan = another
     pause = arguments.seconds / (len(deeds) + 1)
@@ -159,6 +163,13 @@ def disturb(
             alive = processes(workers)
             if alive:
                 os.kill(generator.choice(alive), signal.SIGKILL)
+        elif deed == "pauses":
+            # Longer than a session: its partitions go to the other worker, and it is fenced.
+            process = generator.choice(processes(workers))
+            os.kill(process, signal.SIGSTOP)
+            time.sleep(14)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
         elif deed == "restarts":
             broker.stop(generator.choice((signal.SIGTERM, signal.SIGKILL)))
             broker.start()
@@ -262,26 +273,99 @@ def sides(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"keys": arguments.keys, "on another side than over HTTP": other}
 
 
+def route(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Change the route while messages flow, and measure until all workers follow it."""
+    notes = Notes()
+    with stream(arguments) as (broker, told, folder):
+        one, two = side(folder, "a"), side(folder, "b")
+        plan = Plan(revision="0", sides=(one,))
+        with running(folder / "state", told, plan, 2, notes) as workers:
+            argv = (broker, told.input, arguments.messages, arguments.messages / arguments.seconds)
+            feeder = threading.Thread(target=feed, args=argv)
+            feeder.start()
+            taken = []
+            for number in range(1, arguments.changes + 1):
+                chosen = (two, one)[number % 2 == 0]
+                started = time.monotonic()
+                workers.follow(Plan(revision=str(number), sides=(chosen,)))
+                streams.until(functools.partial(are_following, notes, number))
+                taken.append(time.monotonic() - started)
+                time.sleep(max(0.0, arguments.seconds / arguments.changes - taken[-1]))
+            feeder.join()
+            counted = Counter(
+                int(each.key()) for each in outputs(broker, told.output, arguments.messages, 120)
+            )
+    return {
+        "changes": arguments.changes,
+        "messages": arguments.messages,
+        "missing": arguments.messages - len(counted),
+        "twice": sum(times - 1 for times in counted.values()),
+        "restarts": sum("starts again" in line for line in notes.lines),
+        "first change s": round(taken[0], 2),
+        "median s": round(statistics.median(taken), 3),
+        "longest later s": round(max(taken[1:]), 2),
+    }
+
+
+def are_following(notes: Notes, number: int) -> bool:
+    """Tell whether both workers follow a route."""
+    return sum(f"follows route {number}:" in line for line in notes.lines) == 2
+
+
+def poison(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Send messages of which every other one is poison, and count outputs and dead letters."""
+    kinds = [b"{", b"[]", b"", b'{"sepal_length": "x"}', json.dumps({**row(1), "more": 1}).encode()]
+    with stream(arguments) as (broker, told, folder):
+        good = json.dumps(row(1)).encode()
+        sent = [
+            {"key": str(n), "value": good if n % 2 else kinds[n // 2 % len(kinds)]}
+            for n in range(arguments.messages)
+        ]
+        broker.send(told.input, sent)
+        with running(folder / "state", told, Plan(revision="1", sides=(side(folder),))):
+            half = arguments.messages // 2
+            answered = [int(each.key()) for each in outputs(broker, told.output, half, 120)]
+            dead = [int(each.key()) for each in outputs(broker, told.dead_letter, half, 120)]
+    return {
+        "poison": half,
+        "in the dead-letter topic": len(set(dead)),
+        "there twice": len(dead) - len(set(dead)),
+        "good ones answered": len(set(answered)),
+        "on the wrong side": sum(n % 2 == 0 for n in answered) + sum(n % 2 for n in dead),
+    }
+
+
 def main() -> None:
     """Run a measurement and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("chaos", "rate", "latency", "sides"))
+    parser.add_argument("what", choices=tuple(MEASURES))
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--restarts", type=int, default=1)
     parser.add_argument("--rebalances", type=int, default=4)
+    parser.add_argument("--pauses", type=int, default=0)
     parser.add_argument("--partitions", type=int, default=6)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--max-rows", type=int, default=1000)
+    parser.add_argument("--max-rows", type=int, default=5000)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--per-second", type=float, default=5000.0)
+    parser.add_argument("--changes", type=int, default=100)
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--control", action="store_true", help="without transactions")
     arguments = parser.parse_args()
-    measure = {"chaos": chaos, "rate": rate, "latency": latency, "sides": sides}[arguments.what]
-    print(json.dumps(measure(arguments), indent=2))
+    print(json.dumps(MEASURES[arguments.what](arguments), indent=2))
+
+
+MEASURES = {
+    "chaos": chaos,
+    "rate": rate,
+    "latency": latency,
+    "sides": sides,
+    "route": route,
+    "poison": poison,
+}
 
 
 if __name__ == "__main__":

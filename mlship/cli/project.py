@@ -118,7 +118,7 @@ def serve(
 def down(context: typer.Context) -> None:
     """Stop everything that runs on this machine.
 
-    That is local targets and the stream. The route, the ledger and the logs are kept. To start
+    That is, local targets and the stream. The route, the ledger and the logs are kept. To start
     production again, run `mlship deploy-production champion`.
 
     Example: mlship down

@@ -59,7 +59,7 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 1
     max_rows: Annotated[
         Annotated[int, Meta(ge=1, le=50_000)], Meta(description="most messages of a transaction")
-    ] = 1000
+    ] = 5000
     max_ms: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)],
         Meta(description="milliseconds for which messages are collected for a transaction"),

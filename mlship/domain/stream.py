@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     format: Format = "json"
     registry: str = ""
     subject: str = ""
-    max_rows: int = 1000
+    max_rows: int = 5000
     max_ms: int = 20
     options: dict[str, str] = {}
     variables: dict[str, str] = {}

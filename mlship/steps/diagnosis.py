@@ -50,6 +50,7 @@ class Surroundings:
         engine: which container engine responds.
         cluster: whether a target's cluster has all that the target needs, and permits it.
         forge: the GitHub repository, and whether there is a token; empty if there is none.
+        stream: the topics of the stream, which exist.
     """
 
     installed: Callable[[], Installation]
@@ -61,3 +62,4 @@ class Surroundings:
     engine: Callable[[], str]
     cluster: Callable[[str], str]
     forge: Callable[[], str]
+    stream: Callable[[], str] = lambda: ""

@@ -30,6 +30,7 @@ _EXTRAS = {
     "postgres": ("psycopg",),
     "images": ("pip",),
     "docker": ("docker",),
+    "kafka": ("confluent_kafka", "xxhash"),
     "gcp": ("google.auth", "google.cloud.artifactregistry_v1", "google.cloud.container_v1"),
 }
 
@@ -53,6 +54,8 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
         looks["base image"] = lambda: _base(pipeline.config.image.base)
     if needs_engine(pipeline):
         looks["engine"] = around.engine
+    if pipeline.config.stream is not None:
+        looks["stream"] = around.stream
     for name in targets:
         looks[f"target {name}"] = functools.partial(_target, pipeline, name, around)
         if pipeline.target_config(name).kind != "local":
@@ -160,6 +163,7 @@ def extras_of(pipeline: Pipeline) -> list[str]:
         "postgres": config.observations.kind == "postgres",
         "images": makes_images and config.image.builder != "docker",
         "docker": needs_engine(pipeline),
+        "kafka": config.stream is not None,
         "gcp": "gke" in kinds or is_google,
     }
     return [extra for extra, is_needed in needed.items() if is_needed]

@@ -44,6 +44,11 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
 
         return look(environment, git.run(pipeline.root, "remote", "get-url", "origin", check=False))
 
+    def stream() -> str:
+        from mlship.wire import streams
+
+        return streams.look(pipeline, environment)
+
     return Surroundings(
         installed=lambda: wire.installed(top()),
         functions=lambda: functions.check(pipeline.root, config),
@@ -54,6 +59,7 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
         engine=engine,
         cluster=cluster,
         forge=forge,
+        stream=stream,
     )
 
 

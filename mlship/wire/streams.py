@@ -11,6 +11,7 @@ from mlship.domain.ports import Progress
 from mlship.domain.stream import Settings
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.stream import section
 from mlship.wire import backends
 
 if TYPE_CHECKING:
@@ -105,6 +106,24 @@ def outcome_messages(
 
     told = settings(pipeline.config, stream, pipeline.state)
     return KafkaOutcomes(Clients(told, _secrets(stream, environment)), told, stream.outcomes)
+
+
+def look(pipeline: Pipeline, environment: Mapping[str, str]) -> str:
+    """Return the topics of a stream, for people.
+
+    Raises:
+        MlshipError: the brokers cannot be used, or a topic does not exist.
+    """
+    from mlship.adapters.streams.clients import Clients
+
+    stream = section(pipeline)
+    told = settings(pipeline.config, stream, pipeline.state)
+    clients = Clients(told, _secrets(stream, environment))
+    topics = [told.input, told.output, told.dead_letter, told.shadow, stream.outcomes or ""]
+    numbers = clients.look(list(filter(None, topics)))
+    return f"{told.brokers} has {', '.join(numbers)}; partitions of {told.input}: " + str(
+        numbers[told.input]
+    )
 
 
 def _secrets(stream: StreamConfig, environment: Mapping[str, str]) -> dict[str, str]:

@@ -22,15 +22,21 @@ from tests.harness.sockets import unused_port
 
 JARS = Path(os.environ.get("TEST_KAFKA", Path.home() / ".cache" / "mlship-kafka" / "4.1.0"))
 HINT = "run `.ci/kafka`, which needs Java 17 and Maven"
+PASSWORD = "secret"
 _SECONDS = 60.0
 _PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{guarded}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=\\
+  org.apache.kafka.common.security.plain.PlainLoginModule required user_ada="{password}";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
 log.dirs={folder}/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -52,15 +58,22 @@ class Broker:
 
     Args:
         folder: for its data and its log.
+
+    Attributes:
+        address: for all, who may do everything.
+        guarded: asks for the password of the user `ada`, who may do nothing.
     """
 
     def __init__(self, folder: Path) -> None:
         self.port = unused_port()
         self.address = f"127.0.0.1:{self.port}"
+        guarded = unused_port()
+        self.guarded = f"127.0.0.1:{guarded}"
         self._log = folder / "log"
         self._file = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
-        text = _PROPERTIES.format(port=self.port, controller=unused_port(), folder=folder)
+        ports = {"port": self.port, "guarded": guarded, "controller": unused_port()}
+        text = _PROPERTIES.format(**ports, folder=folder, password=PASSWORD)
         self._file.write_text(text)
         (folder / "data").mkdir()
         cluster = str(uuid.uuid4())

@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,14 @@ def running(
     plan: Plan,
     count: int = 1,
     notes: Notes | None = None,
-    **variables: str,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[LocalWorkers]:
     """Run workers that are started again when they end, until the end of the block."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, _paths())), **variables}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        **(variables or {}),
+    }
     workers = LocalWorkers(folder, told, environment, notes or Notes())
     workers.start(plan, count)
     is_over = threading.Event()
@@ -87,10 +91,6 @@ def running(
         watcher.join()
         workers.stop()
     assert not failures, failures
-
-
-def _paths() -> list[Path]:
-    return [Path(__file__).parents[2]]
 
 
 def row(number: int) -> dict[str, Any]:

@@ -161,6 +161,33 @@ def test_what_is_wrong_at_the_brokers_ends_the_start(broker: Broker, tmp_path: P
         pass
 
 
+def test_a_login_that_may_not_is_told_apart_from_a_wrong_one(
+    broker: Broker, tmp_path: Path
+) -> None:
+    plan = Plan(revision="1", sides=(side(tmp_path),))
+    told = msgspec.structs.replace(
+        of(broker, "guarded"),
+        brokers=broker.guarded,
+        options={"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"},
+        variables={"sasl.username": "KAFKA_USER", "sasl.password": "KAFKA_PASSWORD"},
+    )
+    login = {"KAFKA_USER": "ada", "KAFKA_PASSWORD": kafka.PASSWORD}
+    with (
+        pytest.raises(CredentialsError, match="does not authorize topic guarded-input"),
+        running(tmp_path / "state", told, plan, variables=login),
+    ):
+        pass
+    with pytest.raises(CredentialsError, match="does not authorize"):
+        KafkaDeadLetters(Clients(told, login), told).replay(Selection())
+    wrong = login | {"KAFKA_PASSWORD": "wrong"}
+    with (
+        pytest.raises(CredentialsError, match="refuses the login"),
+        running(tmp_path / "state", told, plan, variables=wrong),
+    ):
+        pass
+    assert "secret" not in (tmp_path / "state" / "settings.json").read_text()
+
+
 def test_values_in_avro_have_schemas_of_the_registry(broker: Broker, tmp_path: Path) -> None:
     fields = [{"name": name, "type": "double"} for name in SETOSA]
     schema: dict[str, object] = {"type": "record", "name": "Flower", "fields": fields}
@@ -176,7 +203,7 @@ def test_values_in_avro_have_schemas_of_the_registry(broker: Broker, tmp_path: P
         values = [good, framed(9, data.getvalue()), good]
         broker.send(told.input, [{"value": each, "key": b"k"} for each in values])
         plan = Plan(revision="1", sides=(side(tmp_path),))
-        with running(tmp_path / "state", told, plan, REGISTRY_LOGIN="ada:secret"):
+        with running(tmp_path / "state", told, plan, variables={"REGISTRY_LOGIN": "ada:secret"}):
             outputs = broker.read(told.output, 2)
             (dead,) = broker.read(told.dead_letter, 1)
         assert b"schema 9 is not in the registry" in (

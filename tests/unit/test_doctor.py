@@ -17,6 +17,7 @@ from mlship.config.access import TlsConfig
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.installation import Installation, Origin
 from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
+from mlship.config.stream import StreamConfig
 from mlship.config.targets import GkeConfig, KubernetesConfig
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.api_keys import ApiKeys
@@ -580,3 +581,14 @@ def test_a_state_that_other_users_may_enter_is_told(here: World) -> None:
     assert found.detail == f"0 outcomes; other users of this machine may enter {state} (0755)"
     state.chmod(0o700)
     assert checks(here, targets=LOCAL)["observations"].state == "right"
+
+
+def test_a_stream_is_checked_where_the_project_has_one(here: World) -> None:
+    def fail() -> str:
+        raise NotFoundError("topic in does not exist at one:9092", hint="create it")
+
+    stream = StreamConfig(brokers="one:9092", input="in", output="out")
+    found = checks(here, dataclasses.replace(WELL, stream=fail), stream=stream)
+    assert found["stream"].detail == "topic in does not exist at one:9092"
+    assert found["stream"].exit_code == 5
+    assert "stream" not in checks(here)

@@ -12,13 +12,21 @@ import pytest
 from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.config.layers import Layer, resolve
 from mlship.config.stream import StreamConfig
+from mlship.domain import stream_faults
 from mlship.domain.deployment import Slot, Split, slot_of
 from mlship.domain.lines import lines_of
 from mlship.domain.prediction import Prediction
 from mlship.domain.release import Release
 from mlship.domain.stream import REGISTRY, Plan
 from mlship.domain.streaming import Given, Selection
-from mlship.errors import ConfigError, NotFoundError, UnavailableError
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    CredentialsError,
+    MlshipError,
+    NotFoundError,
+    UnavailableError,
+)
 from mlship.steps import stream
 from mlship.steps.train import train
 from mlship.wire import streams
@@ -227,3 +235,25 @@ def test_a_topic_is_one_that_kafka_takes() -> None:
     section = {"brokers": "one:9092", "input": "in put", "output": "out"}
     with pytest.raises(ConfigError, match=r"stream\.input"):
         resolve([Layer(name="mlship.yaml", values={**values, "stream": section})])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "says"),
+    [
+        ("UNKNOWN_TOPIC_OR_PART", NotFoundError, "topic in does not exist at one:9092"),
+        ("_FENCED", ConflictError, "another worker has taken over"),
+        ("FENCED_INSTANCE_ID", ConflictError, "another worker has taken over"),
+        ("_AUTHENTICATION", CredentialsError, "refuses the login"),
+        ("TOPIC_AUTHORIZATION_FAILED", CredentialsError, "does not authorize topic in"),
+        ("GROUP_AUTHORIZATION_FAILED", CredentialsError, "does not authorize topic in"),
+        ("_INVALID_ARG", ConfigError, "refuses a setting"),
+        ("NOT_ENOUGH_REPLICAS", UnavailableError, "topic in at one:9092: why"),
+    ],
+)
+def test_a_fault_of_kafka_names_its_object_and_a_next_step(
+    name: str, kind: type[MlshipError], says: str
+) -> None:
+    error = stream_faults.of_broker(name, "why", "one:9092", "topic in")
+    assert type(error) is kind
+    assert says in error.message
+    assert error.hint

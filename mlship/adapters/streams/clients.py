@@ -1,7 +1,7 @@
 """Clients of Kafka for commands, with the vendor's errors mapped to the tree."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from mlship.domain import stream_faults
@@ -45,10 +45,12 @@ class Clients:
     def producer(self, transactional_id: str) -> Any:
         """Return a producer whose transactions fence those of a former one."""
         own = {"transactional.id": transactional_id, "transaction.timeout.ms": "300000"}
-        with self.mapped(f"transactional id {transactional_id}"):
+        subject = f"transactional id {transactional_id}"
+        with self.mapped(subject):
             producer = self.library.Producer({**self._common(), **own})
+        with self.mapped(subject, producer):
             producer.init_transactions(SECONDS)
-            return producer
+        return producer
 
     def partitions(self, consumer: Any, topic: str) -> list[int]:
         """Return the numbers of a topic's partitions.
@@ -58,18 +60,40 @@ class Clients:
             UnavailableError: no broker answers.
         """
         subject = f"topic {topic}"
-        with self.mapped(subject):
+        with self.mapped(subject, consumer):
             known = consumer.list_topics(topic, timeout=SECONDS).topics[topic]
             if known.error is not None:
                 raise self.named(known.error, subject)
             return sorted(known.partitions)
 
+    def look(self, topics: Sequence[str]) -> dict[str, int]:
+        """Return how many partitions topics have.
+
+        Raises:
+            NotFoundError: one does not exist.
+            CredentialsError: the login is refused, or may not see one.
+            UnavailableError: no broker answers.
+        """
+        consumer = self.consumer(self._settings.group)
+        try:
+            return {topic: len(self.partitions(consumer, topic)) for topic in topics}
+        finally:
+            consumer.close()
+
     @contextmanager
-    def mapped(self, subject: str) -> Iterator[None]:
-        """Raise faults of Kafka as errors of the tree."""
+    def mapped(self, subject: str, client: Any = None) -> Iterator[None]:
+        """Raise faults of Kafka as errors of the tree.
+
+        Args:
+            subject: what was done with which object.
+            client: is asked why nobody answers.
+        """
         try:
             yield
         except self.library.KafkaException as error:
+            with suppress(self.library.KafkaException):
+                if client is not None:
+                    client.poll(0)
             raise self._fault or self.named(error.args[0], subject) from error
 
     def _common(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ partitions, or was replaced, is fenced by the group's generation (KIP-447) and b
 id: its transaction aborts.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -101,6 +102,8 @@ class KafkaBrokers:
             self._consumer = confluent.Consumer(
                 {
                     "session.timeout.ms": "10000",
+                    # To find the message on which a model hangs takes minutes.
+                    "max.poll.interval.ms": "900000",
                     "auto.offset.reset": "earliest",
                     **common,
                     "group.id": settings.group,
@@ -122,12 +125,11 @@ class KafkaBrokers:
         settings = self._settings
         topics = (settings.input, settings.output, settings.dead_letter, settings.shadow)
         try:
-            known = self._consumer.list_topics(timeout=_FIRST_SECONDS).topics
             for topic in filter(None, topics):
-                fault = known[topic].error if topic in known else None
-                if topic not in known or fault is not None:
-                    name = fault.name() if fault else "UNKNOWN_TOPIC_OR_PART"
-                    raise self._named(name, fault.str() if fault else "", f"topic {topic}")
+                # One by one: a list of all leaves out those that this login may not see.
+                known = self._consumer.list_topics(topic, timeout=_FIRST_SECONDS).topics[topic]
+                if known.error is not None:
+                    raise self._named(known.error.name(), known.error.str(), f"topic {topic}")
             if settings.is_transactional:
                 self._producer.init_transactions(_FIRST_SECONDS)
             self._consumer.subscribe(
@@ -137,9 +139,11 @@ class KafkaBrokers:
                 on_lost=self._taken,
             )
         except self._exception as error:
-            if self._fault is not None:
-                raise self._fault from error
-            raise self._of(error, f"stream {settings.group}") from error
+            # A call only says that nobody answered; why, `_hear` is told.
+            with contextlib.suppress(self._exception):
+                self._consumer.poll(0)
+                self._producer.poll(0)
+            raise self._fault or self._of(error, f"stream {settings.group}") from error
         self._heard = time.monotonic()
 
     def poll(self, limit: int, seconds: float) -> Sequence[Received]:
