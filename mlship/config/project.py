@@ -73,8 +73,8 @@ class DataConfig(_Section, frozen=True):
         str,
         Meta(
             description="CSV, Parquet or JSON lines: a path or an fsspec URL; a .dvc file is "
-            "followed; a Delta table: its folder, or delta+ and its URL; or the metadata file of "
-            "an Iceberg table, NAME.metadata.json"
+            "followed; a Delta table: its folder, or delta+ and its URL; the metadata file of an "
+            "Iceberg table, NAME.metadata.json; or a query: postgresql://USER@HOST/DB#FILE.sql"
         ),
     ]
     test: Annotated[str | None, Meta(description="held-out data; or set `split`")] = None

@@ -1,5 +1,6 @@
 """CSV files as `pandas.read_csv` reads them, with likely mistakes named."""
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,20 @@ def read(root: Path, text: str, config: ReadConfig) -> pd.DataFrame:
     _check_separator(text, frame, config)
     _check_index(text, frame, config)
     _check_decimal(text, frame, config)
+    return frame
+
+
+def of_query(rows: bytes, config: ReadConfig) -> pd.DataFrame:
+    """Return the rows of a query, which are CSV in UTF-8.
+
+    Raises:
+        ProjectError: the options of `data.read` are for another form.
+        ValueError: pandas cannot read them.
+    """
+    if config.sep != "," or config.decimal != "." or config.encoding or config.thousands:
+        message = "data.read: sep, decimal, thousands and encoding are for files, not for a query"
+        raise ProjectError(message, hint="remove them: the database has numbers as such")
+    frame: pd.DataFrame = pd.read_csv(io.BytesIO(rows), **_parsing(config))
     return frame
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from mlship.adapters.checkout import datafiles, tables
+from mlship.adapters.checkout import datafiles, queries, tables
 from mlship.config.explain import hint_of_reading
 from mlship.config.project import DataConfig, ReadConfig
 from mlship.domain.bundle import Field, Kind
@@ -144,13 +144,8 @@ def load(root: Path, text: str, options: ReadConfig = _PLAIN) -> pd.DataFrame:
         ProjectError: it is missing, empty, malformed, likely read in the wrong way, or has no
             known format.
     """
-    name = datafiles.name_of(text)
-    frame: pd.DataFrame
     try:
-        if tables.is_table(root, text):
-            frame = tables.rows_of(root, text)
-        else:
-            frame = _parsed(root, text, name.removesuffix(".gz"), options)
+        frame = _rows(root, text, options)
     except pd.errors.EmptyDataError as error:
         message = f"data file {text} is empty"
         raise ProjectError(message, hint="write a header line and rows into it") from error
@@ -180,6 +175,15 @@ def nearest(name: str, known: list[str]) -> str:
     """Return a hint: the known name that was probably meant, or all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known[:20])}"
+
+
+def _rows(root: Path, text: str, options: ReadConfig) -> pd.DataFrame:
+    if tables.is_table(root, text):
+        frame: pd.DataFrame = tables.rows_of(root, text)
+        return frame
+    if queries.is_query(text):
+        return csv.of_query(queries.rows_of(root, text), options)
+    return _parsed(root, text, datafiles.name_of(text).removesuffix(".gz"), options)
 
 
 def _parsed(root: Path, text: str, name: str, options: ReadConfig) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from mlship.adapters.checkout import datafiles
 from mlship.config.project import DataConfig
-from mlship.errors import ConfigError, ProjectError
+from mlship.errors import ConfigError, ProjectError, UnavailableError
 from mlship.training.data import load, read
 
 ROWS = pd.DataFrame({"a": [1, 2, 3], "y": ["x", None, "z"]})
@@ -50,6 +50,17 @@ def test_an_address_and_a_folder_are_the_same_table(root: Path) -> None:
     pd.testing.assert_frame_equal(load(root, address), ROWS)
     config = DataConfig(train=address, test="flowers", target="a")
     assert list(read(root, config).targets[0].test) == [1, 2, 3]
+
+
+def test_a_version_that_is_named_stays_what_it_was(root: Path) -> None:
+    pinned, first = "delta+flowers?version=0", digest(root)
+    write_deltalake(root / "flowers", pd.DataFrame({"a": [4], "y": ["w"]}), mode="append")
+    assert digest(root, pinned) == first != digest(root)
+    pd.testing.assert_frame_equal(load(root, pinned), ROWS)
+    assert digest(root, "delta+flowers?version=1") == digest(root)
+    with pytest.raises(UnavailableError, match=r"version=7 cannot be read") as caught:
+        digest(root, "delta+flowers?version=7")
+    assert "still has this version" in caught.value.hint
 
 
 def test_what_is_no_table_is_named(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Data: a path in the project, which DVC or Git LFS may hold, an fsspec URL, or a Delta table."""
+"""Data: a path in the project, which DVC or Git LFS may hold, an fsspec URL, a table or a query."""
 
 import hashlib
 import importlib
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mlship.adapters.checkout import dvc, git, tables
+from mlship.adapters.checkout import dvc, git, queries, tables
 from mlship.config.project import DataConfig
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -112,6 +112,8 @@ def _texts(data: DataConfig) -> tuple[str, ...]:
 def _digest(root: Path, text: str) -> Digest:
     if tables.is_table(root, text):
         return tables.digest_of(root, text)
+    if queries.is_query(text):
+        return digests.of_bytes(queries.rows_of(root, text))
     if version := _version(text):
         return digests.of_value({"address": text, "version": version})
     digest = hashlib.sha256()

@@ -1,12 +1,14 @@
 """Tables as data: a snapshot of a Delta or an Iceberg table, whatever is written to it later.
 
-A Delta table is a folder of the project, or an address such as delta+s3://bucket/table; its latest
-version is read. An Iceberg table is named by one of its metadata files, whose current snapshot is
-read: the path or the URL of a file that ends in .metadata.json.
+A Delta table is a folder of the project, or an address such as delta+s3://bucket/table. Its latest
+version is read, or that which the address names: delta+s3://bucket/table?version=12. An Iceberg
+table is named by one of its metadata files, whose current snapshot is read: the path or the URL of
+a file that ends in .metadata.json.
 """
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from mlship.errors import ConfigError, MlshipError, ProjectError, UnavailableErr
 
 _ADDRESS: Final = "delta+"
 _LOG: Final = "_delta_log"
+_VERSION: Final = re.compile(r"(.*)\?version=([0-9]{1,18})", re.DOTALL)
 _METADATA: Final = ".metadata.json"
 _OWN_IO: Final = "py-io-impl"
 
@@ -115,9 +118,12 @@ def _delta(root: Path, text: str) -> Iterator[Any]:
         raise ConfigError(message, hint="pip install deltalake pyarrow")
     deltalake: Any = importlib.import_module("deltalake")
     faults: Any = importlib.import_module("deltalake.exceptions")
-    address = text.removeprefix(_ADDRESS)
+    address, version = text.removeprefix(_ADDRESS), None
+    if text.startswith(_ADDRESS) and (match := _VERSION.fullmatch(address)):
+        address, version = match[1], int(match[2])
+    place = address if "://" in address else str(root / address)
     try:
-        yield deltalake.DeltaTable(address if "://" in address else str(root / address))
+        yield deltalake.DeltaTable(place, version=version)
     except faults.TableNotFoundError as error:
         message = f"there is no Delta table {text}"
         raise ProjectError(message, hint="correct data.train or data.test") from error
@@ -125,5 +131,7 @@ def _delta(root: Path, text: str) -> Iterator[Any]:
         message = f"the Delta table {text} needs a library: {error}"
         raise ConfigError(message, hint="pip install pyarrow") from error
     except (faults.DeltaError, OSError) as error:
-        message = f"the Delta table {text} cannot be read: {str(error).splitlines()[0]}"
-        raise UnavailableError(message, hint="check the network and the credentials") from error
+        message = f"the Delta table {text} cannot be read: {_first_line(error)}"
+        hint = "check the network and the credentials"
+        hint += "" if version is None else ", and that the table still has this version"
+        raise UnavailableError(message, hint=hint) from error
