@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mlship.domain.deployment import Restarts
     from mlship.steps.ignored import Doubted, Void
-    from mlship.steps.status import Status
+    from mlship.steps.status import LastBatch, Status
 
 
 def show_status(result: "Status", *, everything: bool) -> None:
@@ -151,26 +151,30 @@ def _last(lines: "Sequence[str]", command: str, *, everything: bool) -> None:
 def _remarks(result: "Status", *, everything: bool) -> None:
     if result.approved:
         output.line(f"approvals of the challenger: {', '.join(result.approved)}")
-    if result.batch:
-        last = result.batch
-        rejected = f", {last.rejected:,} rejected" if last.rejected else ""
-        output.line(
-            f"last batch: {last.verdict}, {last.rows:,} rows{rejected} by {last.release} at "
-            f"{last.time:%Y-%m-%d %H:%M:%S} UTC, in {last.output}"
-        )
     if result.waiting:
         output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
     for other in result.others:
         output.line(f"the ledger also has records of another project, not used here: {other}")
-    for schedule in result.schedules:
-        if schedule.alarm:
-            output.line(schedule.alarm)
-    for text in result.undelivered:
+    for text in (*_elsewhere(result), *result.undelivered):
         output.line(text)
     _void(result, everything=everything)
     _untrusted(result, everything=everything)
     for drift in result.drift:
         output.line(f"drift: {drift}")
+
+
+def _elsewhere(result: "Status") -> list[str]:
+    """Return what is to be said of batches and schedules."""
+    batches = [_batch(result.batch)] if result.batch else []
+    return [*batches, *(schedule.alarm for schedule in result.schedules if schedule.alarm)]
+
+
+def _batch(last: "LastBatch") -> str:
+    rejected = f", {last.rejected:,} rejected" if last.rejected else ""
+    return (
+        f"last batch: {last.verdict}, {last.rows:,} rows{rejected} by {last.release} at "
+        f"{last.time:%Y-%m-%d %H:%M:%S} UTC, in {last.output}"
+    )
 
 
 def _history(reigns: Any, releases: Any) -> None:

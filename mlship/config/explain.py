@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from mlship.config.project import Config, ReadConfig
+from mlship.config.data import ReadConfig
+from mlship.config.project import Config
 from mlship.domain.notation import literal
 from mlship.errors import ConfigError
 

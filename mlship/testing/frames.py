@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from mlship.config.project import DataConfig
+from mlship.config.data import DataConfig
 from mlship.testing.clients import SanityClient
 from mlship.training import data as datas
 from mlship.training.columns import rows_of

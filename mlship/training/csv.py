@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from mlship.adapters.checkout import datafiles, heads
+from mlship.config.data import ReadConfig
 from mlship.config.explain import hint_of_reading
-from mlship.config.project import ReadConfig
 from mlship.errors import ProjectError
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mlship.adapters.checkout import datafiles, queries, tables
+from mlship.config.data import DataConfig, ReadConfig
 from mlship.config.explain import hint_of_reading
-from mlship.config.project import DataConfig, ReadConfig
 from mlship.domain.bundle import Field, Kind
 from mlship.errors import ProjectError
 from mlship.training import csv

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from mlship.adapters.checkout import datafiles, tables
 from mlship.config.commands import TRAINING_ROWS
-from mlship.config.project import Config, ReadConfig
+from mlship.config.data import ReadConfig
+from mlship.config.project import Config
 
 if TYPE_CHECKING:
     import pandas as pd

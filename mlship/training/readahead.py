@@ -17,7 +17,7 @@ import pandas as pd
 
 from mlship.adapters.checkout import datafiles
 from mlship.adapters.checkout.children import TrainRequest, request_of
-from mlship.config.project import DataConfig, ReadConfig
+from mlship.config.data import DataConfig, ReadConfig
 from mlship.training import data
 from mlship.training.server import Request
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from mlship.config.project import Config, DataConfig, ModelConfig
+from mlship.config.data import DataConfig
+from mlship.config.project import Config, ModelConfig
 from mlship.domain import digests
 from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.commit import Commit

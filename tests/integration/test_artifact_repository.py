@@ -25,7 +25,8 @@ from grpc_status import rpc_status
 from mlship import wire
 from mlship.adapters.images.registry import google_credentials, google_repository
 from mlship.adapters.images.registry.registries import Registries
-from mlship.config.project import Config, DataConfig, ImageConfig, ModelConfig
+from mlship.config.data import DataConfig
+from mlship.config.project import Config, ImageConfig, ModelConfig
 from mlship.domain.digests import Digest
 from mlship.domain.image import Image, Reference, reference
 from mlship.errors import (

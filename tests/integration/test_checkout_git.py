@@ -13,7 +13,8 @@ from mlship.adapters.checkout.differences import ignored_checks
 from mlship.adapters.checkout.git import absent_submodules, changes, changes_outside, not_ignored
 from mlship.adapters.checkout.source import GitSource
 from mlship.config.check_files import CheckFiles
-from mlship.config.project import DataConfig, ReportConfig
+from mlship.config.data import DataConfig
+from mlship.config.project import ReportConfig
 from mlship.errors import ProjectError
 from tests.harness.projects import config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.checkout import datafiles
-from mlship.config.project import DataConfig, ReadConfig
+from mlship.config.data import DataConfig, ReadConfig
 from mlship.errors import ConfigError, ProjectError, UnavailableError
 from mlship.training.data import load
 from tests.harness.postgres import Server, server

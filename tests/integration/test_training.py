@@ -17,7 +17,8 @@ from mlship.adapters.checkout.children import Answer, ScoreRequest
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.config import installation
-from mlship.config.project import Config, DataConfig
+from mlship.config.data import DataConfig
+from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest

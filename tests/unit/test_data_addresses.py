@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from mlship.adapters.checkout import datafiles
-from mlship.config.project import DataConfig
+from mlship.config.data import DataConfig
 from mlship.errors import ConfigError, ProjectError
 
 

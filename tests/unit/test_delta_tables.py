@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from mlship.adapters.checkout import datafiles
-from mlship.config.project import DataConfig
+from mlship.config.data import DataConfig
 from mlship.errors import ConfigError, ProjectError, UnavailableError
 from mlship.training.data import load, read
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.checkout import datafiles
-from mlship.config.project import DataConfig, ModelConfig
+from mlship.config.data import DataConfig
+from mlship.config.project import ModelConfig
 from mlship.errors import IntegrityError, MlshipError, ProjectError
 from mlship.training.forms import saved
 

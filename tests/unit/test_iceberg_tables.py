@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mlship.adapters.checkout import datafiles
-from mlship.config.project import DataConfig
+from mlship.config.data import DataConfig
 from mlship.errors import ConfigError, ProjectError
 from mlship.training.data import load, read
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.checkout import datafiles, queries
-from mlship.config.project import DataConfig
+from mlship.config.data import DataConfig
 from mlship.errors import ConfigError, MlshipError, ProjectError
 
 ADDRESS = "postgresql://reader@db.example.org:5432/lake"

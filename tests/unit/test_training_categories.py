@@ -12,7 +12,8 @@ import pytest
 import xgboost
 from msgspec.structs import replace
 
-from mlship.config.project import Config, ReadConfig
+from mlship.config.data import ReadConfig
+from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.errors import ProjectError
 from mlship.training.columns import rows_of

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mlship.adapters.checkout import heads
-from mlship.config.project import DataConfig
+from mlship.config.data import DataConfig
 from mlship.errors import ConfigError, IntegrityError, ProjectError
 from mlship.training.columns import rows_of
 from mlship.training.data import Data, read

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from mlship.config.project import DataConfig, ModelConfig, ReadConfig
+from mlship.config.data import DataConfig, ReadConfig
+from mlship.config.project import ModelConfig
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Field, Head, Model, Row
 from mlship.domain.prediction import Answer

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlship.config.project import DataConfig
+from mlship.config.data import DataConfig
 from mlship.errors import ProjectError
 from mlship.training import data
 from mlship.training.readahead import ReadAhead

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from mlship.adapters.checkout import dvc, git, queries, tables
-from mlship.config.project import DataConfig
+from mlship.config.data import DataConfig
 from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.errors import ConfigError, ProjectError, UnavailableError

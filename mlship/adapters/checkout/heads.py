@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from mlship.adapters.checkout import datafiles, tables
+from mlship.config.data import DataConfig, ReadConfig
 from mlship.config.explain import hint_of_reading
-from mlship.config.project import DataConfig, ReadConfig
 from mlship.errors import ProjectError
 
 _READ: Final = 300_000
