@@ -61,12 +61,12 @@ def processes(workers: LocalWorkers) -> list[int]:
 def test_kills_and_a_restart_of_the_broker_lose_and_repeat_nothing(
     broker: Broker, tmp_path: Path
 ) -> None:
-    told, count = of(broker, "kills", max_rows=50), 6000
+    told, count = of(broker, "kills", max_rows=50), 4000
     chosen = side(tmp_path)
     with running(tmp_path / "state", told, Plan(revision="1", sides=(chosen,)), 2) as workers:
-        for part in range(6):
-            broker.send(told.input, messages(count // 6, part * count // 6))
-            if part == 3:
+        for part in range(4):
+            broker.send(told.input, messages(count // 4, part * count // 4))
+            if part == 2:
                 broker.stop(signal.SIGKILL)
                 broker.start()
                 continue
