@@ -5,7 +5,7 @@ bytes a value, and no object. Which of the two it is cannot be told from what it
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import repeat
 from typing import Any, Final, Self, TypeAlias
@@ -21,6 +21,8 @@ PIECE_ROWS: Final = 1_000
 
 Column: TypeAlias = Sequence[Value]
 _FLOATS: Final = {float}
+_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class Columns:
@@ -30,16 +32,20 @@ class Columns:
         names: of the columns.
         values: of each column, in the order of the rows.
         size: the number of rows, if there may be no columns.
+
+    Attributes:
+        size: the number of rows, which `len` takes longer to tell.
     """
 
-    __slots__ = ("_size", "names", "values")
+    __slots__ = ("_encoded", "names", "size", "values")
 
     def __init__(
         self, names: Sequence[str] = (), values: Sequence[Column] = (), size: int = 0
     ) -> None:
         self.names = names
         self.values = values
-        self._size = len(values[0]) if values else size
+        self._encoded: list[bytes] | None = None
+        self.size = len(values[0]) if values else size
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[Value]], names: Sequence[str] = ()) -> Self:
@@ -54,11 +60,11 @@ class Columns:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[tuple[Value, ...]]:
         """Return the values of each row, in the order of the names."""
-        return zip(*self.values, strict=True) if self.values else repeat((), self._size)
+        return zip(*self.values, strict=True) if self.values else repeat((), self.size)
 
     def __eq__(self, other: object) -> bool:
         """Return whether names and values are the same."""
@@ -84,20 +90,38 @@ class Columns:
         names = self.names
         return [dict(zip(names, row, strict=True)) for row in self]
 
-    def pieces(self) -> Iterator[Self]:
+    def pieces(self) -> Iterable[Self]:
         """Return the rows in pieces of at most `PIECE_ROWS`."""
-        if self._size <= PIECE_ROWS:
-            yield self
-            return
-        for start in range(0, self._size, PIECE_ROWS):
-            end = min(start + PIECE_ROWS, self._size)
+        return (self,) if self.size <= PIECE_ROWS else self._cut()
+
+    def _cut(self) -> Iterator[Self]:
+        for start in range(0, self.size, PIECE_ROWS):
+            end = min(start + PIECE_ROWS, self.size)
             parts = [column[start:end] for column in self.values]
             yield type(self)(self.names, parts, end - start)
+
+    def encoded(self) -> list[bytes]:
+        """Return each row as an object of JSON.
+
+        Those of one piece are kept: the response and the log have the same outputs.
+        """
+        if self._encoded is not None:
+            return self._encoded
+        objects = self.objects()
+        if self.size < FEW:
+            encoded = list(map(_encode, objects))
+        else:
+            # No text has a newline of its own: JSON writes it as \n.
+            encoded = _encode_lines(objects).split(b"\n")
+            del encoded[-1]
+        if self.size <= PIECE_ROWS:
+            self._encoded = encoded
+        return encoded
 
     def objects(self) -> list[Any]:
         """Return what msgspec encodes as the object of each row."""
         if not self.values:
-            return [{}] * self._size
+            return [{}] * self.size
         return list(map(maker(tuple(self.names)), *self.values))
 
 

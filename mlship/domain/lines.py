@@ -10,82 +10,103 @@ It is found by its place, before anything is decoded. Former versions wrote line
 A line of a spool has the checksum first, then the row as it will be inserted into the database.
 """
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
-from itertools import repeat
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
+from zlib import crc32
 
 import msgspec
 
-from mlship.domain.columns import FEW, PIECE_ROWS
-from mlship.domain.predicted import Batch, Ids, Predicted, Together
+from mlship.domain.columns import Columns
+from mlship.domain.predicted import Batch, Predicted, Together
 
 _FIELD: Final = b',"crc":"'
 _END: Final = b'"}\n'
 _LENGTH: Final = len(_FIELD) + 8 + len(_END)
-_LINE: Final = b"%b" + _FIELD + b"%08x" + _END
+_CRC: Final = _FIELD + b"%08x" + _END
+_RELEASE: Final = b'","release":'
+_LATENCY: Final = b',"latency_ms":'
+_INPUTS: Final = b',"inputs":'
+_OUTPUTS: Final = b',"outputs":'
 
 Inserted: TypeAlias = tuple[str, str, str, datetime, str, str, float, bool]
 """A prediction as it is inserted into a database; inputs and outputs are JSON."""
 
 
-class _Line(msgspec.Struct, gc=False):
-    """A `Prediction` whose parts that all rows of a request have are encoded."""
+_Frame: TypeAlias = tuple[bytes, bytes, bytes]
+"""What is before the number of a row, between it and the inputs, and after the outputs."""
+
+
+class _Shared(msgspec.Struct, gc=False):
+    """A `Prediction` without what is of one row."""
 
     id: str
-    release: msgspec.Raw
-    slot: msgspec.Raw
-    time: msgspec.Raw
-    inputs: Any
-    outputs: Any
-    latency_ms: msgspec.Raw
+    release: str
+    slot: str
+    time: datetime
+    latency_ms: float
     shadow: bool
 
 
 _encode = msgspec.json.Encoder().encode
-_encode_lines = msgspec.json.Encoder().encode_lines
+_join = b"".join
 _inserted = msgspec.json.Decoder(Inserted)
 
 
 def lines_of(predictions: Batch) -> bytes:
     """Return the lines of predictions, each with its checksum and a newline."""
-    return b"".join(pieces_of(predictions))
+    return _join(pieces_of(predictions))
 
 
 def pieces_of(predictions: Batch) -> Iterator[bytes]:
     """Return the lines of predictions in pieces, of which each is made when it is asked for."""
-    if isinstance(predictions, Together):
-        for part in predictions.parts:
-            yield from pieces_of(part)
-    elif isinstance(predictions, Predicted) and len(predictions) >= FEW:
-        yield from _by_columns(predictions)
-    else:
-        yield _joined([_encode(prediction) for prediction in predictions])
+    parts = predictions.parts if isinstance(predictions, Together) else (predictions,)
+    for part in parts:
+        if isinstance(part, Predicted):
+            frame, number = _frame_of(part), 0
+            for inputs, outputs in zip(part.inputs.pieces(), part.outputs.pieces(), strict=True):
+                yield _piece(frame, number, inputs, outputs)
+                number += inputs.size
+        else:
+            yield from map(_line, map(_encode, part))
 
 
-def _by_columns(predicted: Predicted) -> Iterator[bytes]:
-    encoded = (predicted.release, predicted.slot, predicted.time)
-    release, slot, time = (repeat(msgspec.Raw(_encode(value))) for value in encoded)
-    latency = repeat(msgspec.Raw(_encode(predicted.latency_ms)))
-    shadow = repeat(predicted.shadow)
-    ids = Ids(predicted.request_id, range(len(predicted)))
-    pieces = zip(predicted.inputs.pieces(), predicted.outputs.pieces(), strict=True)
-    for start, (inputs, outputs) in zip(range(0, len(ids), PIECE_ROWS), pieces, strict=True):
-        own = (inputs.objects(), outputs.objects())
-        part = ids[start : start + PIECE_ROWS]
-        # No text has a newline of its own: JSON writes it as \n.
-        lines = _encode_lines(list(map(_Line, part, release, slot, time, *own, latency, shadow)))
-        yield _joined(lines.split(b"\n")[:-1])
+def _frame_of(predicted: Predicted) -> _Frame:
+    """Return what the lines of a request have in common."""
+    head = _encode(
+        _Shared(
+            f"{predicted.request_id}.",
+            predicted.release,
+            predicted.slot,
+            predicted.time,
+            predicted.latency_ms,
+            predicted.shadow,
+        )
+    )
+    # No text has quotes that are not escaped.
+    start, name, rest = head.partition(_RELEASE)
+    middle, latency, end = rest.rpartition(_LATENCY)
+    return start, _join((name, middle, _INPUTS)), latency + end
 
 
-def _joined(documents: Sequence[bytes]) -> bytes:
-    return b"".join([_LINE % (document[:-1], zlib.crc32(document)) for document in documents])
+def _piece(frame: _Frame, number: int, inputs: Columns, outputs: Columns) -> bytes:
+    """Return the lines that the encoder makes of each `Prediction`, put together from parts."""
+    start, middle, end = frame
+    parts: list[bytes] = []
+    for row, own in zip(inputs.encoded(), outputs.encoded(), strict=True):
+        document = _join((start, b"%d" % number, middle, row, _OUTPUTS, own, end))
+        parts += (document[:-1], _CRC % crc32(document))
+        number += 1
+    return _join(parts)
+
+
+def _line(document: bytes) -> bytes:
+    return b"%b%b" % (document[:-1], _CRC % crc32(document))
 
 
 def checksum(data: bytes) -> bytes:
     """Return the CRC-32 of data in eight hexadecimal digits."""
-    return b"%08x" % zlib.crc32(data)
+    return b"%08x" % crc32(data)
 
 
 def has_checksum(line: bytes) -> bool:

@@ -40,9 +40,14 @@ class Turn:
             return
         self.is_done = True
         self._error = error
-        with contextlib.ExitStack() as stack:
-            for callback in reversed(self._callbacks):
-                stack.callback(callback, self)
+        fault: Exception | None = None
+        for callback in self._callbacks:
+            try:
+                callback(self)
+            except Exception as raised:  # noqa: BLE001 (it is raised when all have been called)
+                fault = raised
+        if fault is not None:
+            raise fault
 
 
 class Commits:
@@ -53,9 +58,17 @@ class Commits:
         self._loop = loop
         self._turn: Turn | None = None
         self._turns: deque[Turn] = deque()
+        self._late: set[Turn] = set()
 
     def append(self, predictions: Batch) -> Turn:
-        """Log predictions at the end of this turn of the loop."""
+        """Log predictions at the end of this turn of the loop.
+
+        Raises:
+            UnavailableError: the log does not end what it was given before; what was given up is
+                still in memory.
+        """
+        if self._late:
+            raise _hanging()
         turn = self._turn
         if turn is None:
             turn = self._turn = Turn(self._loop.time())
@@ -67,9 +80,9 @@ class Commits:
         """Give up turns that were not written in time."""
         while self._turns and (self._turns[0].is_done or now - self._turns[0].since > SECONDS):
             turn = self._turns.popleft()
-            message = f"the prediction log was not written within {SECONDS:g} seconds"
-            hint = "check its disk or database, then retry the request"
-            turn.end(UnavailableError(message, hint=hint))
+            if not turn.is_done:
+                self._late.add(turn)
+                turn.end(_hanging())
 
     def _flush(self, turn: Turn) -> None:
         self._turn = None
@@ -88,6 +101,12 @@ class Commits:
         written.add_done_callback(wake)
 
     def _written(self, turn: Turn, error: BaseException | None) -> None:
+        self._late.discard(turn)
         turn.end(error)
         while self._turns and self._turns[0].is_done:
             self._turns.popleft()
+
+
+def _hanging() -> UnavailableError:
+    message = f"the prediction log was not written within {SECONDS:g} seconds"
+    return UnavailableError(message, hint="check its disk or database, then retry the request")

@@ -6,8 +6,8 @@ and checking a row.
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, repeat
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from mlship.domain.bundle import ANOMALY, CLUSTER, Bundle, Value
-from mlship.domain.columns import Columns
+from mlship.domain.columns import FEW, Columns
 
 SECONDS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -117,12 +117,13 @@ class Predictions(Collector):
 
     def add(self, outputs: Columns, *, shadow: bool) -> None:
         """Count the rows of one request."""
-        self._rows[shadow] += len(outputs)
+        self._rows[shadow] += outputs.size
         counts = self._counts
-        columns = dict(zip(outputs.names, outputs.values, strict=True))
+        known = outputs.names
         for name, names in self._names.items():
-            values = columns.get(name, (None,) * len(outputs))
-            for value, number in Counter(values).items():
+            is_known = name in known
+            values = outputs.values[known.index(name)] if is_known else (None,) * outputs.size
+            for value, number in _numbers_of(values):
                 counts[name, names.get(value, OTHER), shadow] += number
 
     def collect(self) -> Iterator[Metric]:
@@ -142,6 +143,11 @@ class Predictions(Collector):
             values = (*self._labels.values(), name, label, str(shadow).lower())
             family.add_metric(values, count)
         yield family
+
+
+def _numbers_of(values: Sequence[Value]) -> Iterable[tuple[Value, int]]:
+    """Return how often there is each value; of few values, each is one."""
+    return Counter(values).items() if len(values) >= FEW else zip(values, repeat(1), strict=False)
 
 
 def _classes(bundle: Bundle) -> Mapping[str, Sequence[Value]]:

@@ -10,9 +10,10 @@ from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import astuple
 
 from mlship.domain.bundle import Field, Schema
-from mlship.domain.columns import PIECE_ROWS, Column, packed
+from mlship.domain.columns import FEW, PIECE_ROWS, Column, packed
 from mlship.runtime import http
 from mlship.runtime.jobs import Table
 
@@ -27,7 +28,7 @@ class RowDecoder:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._row: msgspec.json.Decoder[Any] | None = None
-        self._names = [field.name for field in schema.inputs]
+        self._names = tuple(field.name for field in schema.inputs)
         row = _row_type(schema)
         if row is not None:
             self._getters = [attrgetter(name) for name in row.__struct_fields__]
@@ -59,8 +60,10 @@ class RowDecoder:
         if len(received) > PIECE_ROWS:  # a tuple for each row would take as much memory as the rows
             columns = (list(map(get, received)) for get in self._getters)
         else:
-            columns = zip(*map(msgspec.structs.astuple, received), strict=True)
-        return Table(self._names, [packed(column) for column in columns])
+            columns = zip(*map(astuple, received), strict=True)
+            if len(received) < FEW:
+                return Table(self._names, list(columns))
+        return Table(self._names, list(map(packed, columns)))
 
     def _received(self, body: bytes, row: msgspec.json.Decoder[Any]) -> Sequence[Any]:
         if body.startswith(b"["):

@@ -14,68 +14,58 @@ from mlship.runtime.jobs import Computer, Job, Table
 from mlship.runtime.memory import SMALL_BODY
 
 Reply = Callable[[Response], None]
+_NO_ROWS = Table()
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """A request whose rows are being computed, or whose predictions are being logged.
 
-    Args:
+    Attributes:
         request: as received; a large body is not kept.
         request_id: names its predictions.
         call: what it asks for.
-        at: the route, for metrics, and the monotonic time when it arrived.
+        route: the route, for metrics.
+        started: the monotonic time when it arrived.
         reply: gets the response.
-
-    Attributes:
+        is_shadow: whether it is mirrored.
         rows: as they are computed.
         outputs: of each row, once they are computed.
         seconds: the time until they were.
+        job: what is computed, once it is submitted.
+        computer: by whom.
+        is_held: whether its response is not read yet.
     """
 
-    __slots__ = (
-        "_computer",
-        "_is_held",
-        "_job",
-        "call",
-        "is_shadow",
-        "outputs",
-        "reply",
-        "request",
-        "request_id",
-        "route",
-        "rows",
-        "seconds",
-        "started",
-    )
+    request: Request
+    request_id: str
+    call: Call
+    route: str
+    started: float
+    reply: Reply
+    is_shadow: bool = False
+    rows: Table = _NO_ROWS
+    outputs: Columns = _NO_ROWS
+    seconds: float = 0.0
+    job: Job | None = None
+    computer: Computer | None = None
+    is_held: bool = False
 
-    def __init__(
-        self, request: Request, request_id: str, call: Call, at: tuple[str, float], reply: Reply
-    ) -> None:
-        if len(request.body) > SMALL_BODY:
-            request = msgspec.structs.replace(request, body=b"")
-        self.request = request
-        self.request_id = request_id
-        self.call = call
-        self.route, self.started = at
-        self.reply = reply
-        self.is_shadow = http.is_mirrored(request.headers)
-        self.rows = Table()
-        self._job: Job | None = None
-        self._is_held = False
-        self.outputs = Columns()
-        self.seconds = 0.0
-        self._computer: Computer | None = None
+    def __post_init__(self) -> None:
+        """Keep no large body."""
+        if len(self.request.body) > SMALL_BODY:
+            self.request = msgspec.structs.replace(self.request, body=b"")
+        self.is_shadow = http.is_mirrored(self.request.headers)
 
     def hold(self) -> None:
         """Take memory until `end` is called again: the response is not read yet."""
-        self._is_held = True
+        self.is_held = True
 
     def end(self) -> None:
         """Give back the memory that it takes; it is answered, and its response has been read."""
-        if self._is_held:
-            self._is_held = False
-        elif self._job is not None:
-            self._job.release()
+        if self.is_held:
+            self.is_held = False
+        elif self.job is not None:
+            self.job.release()
 
     def submit(self, computer: Computer, job: Job, rows: Table) -> None:
         """Have the rows computed.
@@ -84,19 +74,19 @@ class Exchange:
             RefusedRequest: they cannot be computed before the deadline.
         """
         self.rows = rows
-        self._job = job
-        self._computer = computer
+        self.job = job
+        self.computer = computer
         computer.submit(job)
 
     def cancel(self) -> None:
         """Drop the request unless its computation has begun: its client has gone."""
-        if self._job is not None and self._computer is not None:
-            self._computer.cancel(self._job)
+        if self.job is not None and self.computer is not None:
+            self.computer.cancel(self.job)
 
     @property
     def waited(self) -> float:
         """The seconds until it was sent to a worker."""
-        job = self._job
+        job = self.job
         return job.sent - job.queued if job is not None and job.sent else 0.0
 
     def moments(self, ended: float) -> tuple[float, float, float]:
@@ -104,7 +94,7 @@ class Exchange:
 
         What has not happened, or not in a worker, has the time of the end.
         """
-        job = self._job
+        job = self.job
         queued = (job.queued if job is not None else 0.0) or ended
         sent = (job.sent if job is not None else 0.0) or ended
         return queued, sent, self.started + self.seconds if self.seconds else ended

@@ -226,7 +226,10 @@ def to_matrix(rows: Rows, names: Sequence[str], dtype: str) -> Any:
     """
     import numpy as np
 
-    columns = [column_of(rows, name) for name in names]
+    if isinstance(rows, Columns) and rows.names == names:
+        columns = rows.values
+    else:
+        columns = [column_of(rows, name) for name in names]
     try:
         if len(rows) >= FEW and np.dtype(dtype).kind == "f":
             matrix = np.empty((len(rows), len(names)), dtype)
@@ -238,7 +241,7 @@ def to_matrix(rows: Rows, names: Sequence[str], dtype: str) -> Any:
     try:
         return np.array(
             [
-                [math.nan if value is None else value for value in row]
+                [math.nan if value is None else value for value in row] if None in row else row
                 for row in zip(*columns, strict=True)
             ],
             dtype=dtype,

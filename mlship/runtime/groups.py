@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 import msgspec
@@ -42,7 +43,9 @@ class GroupCommit(Generic[_T]):
         self._pending: list[_T] = []
         self._since = 0.0
         self._written = _unwritten()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # It has one token for each batch that waits, and one for the end. A condition takes longer.
+        self._tokens: SimpleQueue[None] = SimpleQueue()
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
@@ -53,27 +56,26 @@ class GroupCommit(Generic[_T]):
         Raises:
             UnavailableError: the log is closed.
         """
-        with self._changed:
+        with self._lock:
             if self._is_closing:
                 raise UnavailableError("the prediction log is closed", hint="retry the request")
             if not self._pending:
                 self._since = time.monotonic()
+                self._tokens.put(None)
             self._pending.append(item)
-            self._changed.notify()
             return self._written
 
     def close(self) -> None:
         """Write the pending items, and stop."""
-        with self._changed:
+        with self._lock:
             self._is_closing = True
-            self._changed.notify()
+        self._tokens.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                while not self._pending and not self._is_closing:
-                    self._changed.wait()
+            self._tokens.get()
+            with self._lock:
                 if not self._pending:
                     return
                 batch, self._pending = self._pending, []

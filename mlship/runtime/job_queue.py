@@ -28,7 +28,7 @@ class JobQueue:
     def append(self, job: Job) -> None:
         """Let a job wait."""
         self._jobs.append(job)
-        self._add(job)
+        self.rows += job.rows.size
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Let jobs that were taken wait again, before all others."""
@@ -38,11 +38,11 @@ class JobQueue:
                 job.is_sent = False
                 job.sent = 0.0
                 self._jobs.appendleft(job)
-                self._add(job)
+                self.rows += job.rows.size
 
     def drop(self, job: Job) -> None:
         """Forget the rows of a job that waits."""
-        self._subtract(job)
+        self.rows -= job.rows.size
         job.rows = Table()
 
     def check(self, now: float) -> None:
@@ -60,7 +60,7 @@ class JobQueue:
         seconds = 0.0
         while self._jobs and len(jobs) < share:
             job = self._jobs[0]
-            seconds += len(job.rows) * row_seconds
+            seconds += job.rows.size * row_seconds
             if jobs and seconds > MESSAGE_SECONDS:
                 break
             self._jobs.popleft()
@@ -70,17 +70,11 @@ class JobQueue:
                 self.drop(job)
                 refuse_late(job)
                 continue
-            self._subtract(job)
+            self.rows -= job.rows.size
             job.is_sent = True
             job.sent = now
             jobs.append(job)
         return jobs
-
-    def _add(self, job: Job) -> None:
-        self.rows += len(job.rows)
-
-    def _subtract(self, job: Job) -> None:
-        self.rows -= len(job.rows)
 
 
 def refuse_late(job: Job) -> None:

@@ -10,7 +10,7 @@ from mlship.domain.bundle import Bundle
 from mlship.domain.columns import Column, Columns
 from mlship.domain.digests import Digest
 from mlship.runtime.faults import Fault
-from mlship.runtime.memory import Held
+from mlship.runtime.memory import Memory
 
 _FLOAT_BYTES = array("d").itemsize
 
@@ -41,8 +41,10 @@ class Computed(msgspec.Struct, frozen=True, array_like=True, tag=True):
         return Columns(self.names, unpacked(self.columns))
 
 
-def unpacked(columns: Sequence[Any]) -> list[Column]:
+def unpacked(columns: Sequence[Any]) -> Sequence[Column]:
     """Return columns as they came over a link, with arrays of those that are bytes."""
+    if bytes not in map(type, columns):
+        return columns
     return [array("d", column) if type(column) is bytes else column for column in columns]
 
 
@@ -61,90 +63,79 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
 Answer: TypeAlias = Computed | Refused
 
 
-class Job:
+class Job(msgspec.Struct, eq=False):
     """The rows of one request on their way to the model.
 
-    Args:
+    Attributes:
         rows: at least one.
         deadline: the time of the monotonic clock after which nobody waits for the answer.
-        finish: gets the answer, once.
+        answered: gets the answer, once; call `finish`.
         name: the id of the request.
-        limit: the latest deadline that the server allows; a client may have set an earlier one.
-
-    Attributes:
+        limit: the latest deadline that the server allows; a client may have set an earlier one;
+            by default that.
+        size: about how many bytes it takes until it is answered, with its request.
         is_sent: whether its computation may have begun.
         is_done: whether it needs no answer any more.
+        is_repeated: whether a worker has ended before it had read it.
         queued: the monotonic time when it came; 0 for a model in this process.
         sent: the monotonic time when it was sent to a worker; 0 if it was not.
-        is_repeated: whether a worker has ended before it had read it.
-        size: about how many bytes it takes until it is answered, with its request.
-        held: what it takes of the memory for requests, once it is accepted.
+        memory: has its size counted, from when it is accepted until its request is answered.
     """
 
-    __slots__ = (
-        "_finish",
-        "deadline",
-        "held",
-        "is_done",
-        "is_repeated",
-        "is_sent",
-        "limit",
-        "name",
-        "queued",
-        "rows",
-        "sent",
-        "size",
-    )
+    rows: Table
+    deadline: float
+    answered: Callable[[Answer], None]
+    name: str
+    limit: float = 0.0
+    size: int = 0
+    is_sent: bool = False
+    is_done: bool = False
+    is_repeated: bool = False
+    queued: float = 0.0
+    sent: float = 0.0
+    memory: Memory | None = None
 
-    def __init__(
-        self,
-        rows: Table,
-        deadline: float,
-        finish: Callable[[Answer], None],
-        name: str,
-        limit: float = 0.0,
-    ) -> None:
-        self.rows = rows
-        self.deadline = deadline
-        self.limit = max(limit, deadline)
-        self.name = name
-        self.is_sent = False
-        self.is_done = False
-        self.is_repeated = False
-        self.queued = self.sent = 0.0
-        self.size = 0
-        self.held: Held | None = None
-        self._finish = finish
+    @property
+    def latest(self) -> float:
+        """The time after which its worker is hung."""
+        return max(self.limit, self.deadline)
 
     def hear(self, listen: Callable[[Answer], None]) -> None:
         """Have a function hear of the answer before it is passed on."""
-        finish = self._finish
+        pass_on = self.answered
 
         def heard(answer: Answer) -> None:
             listen(answer)
-            finish(answer)
+            pass_on(answer)
 
-        self._finish = heard
+        self.answered = heard
 
     def drop(self) -> None:
         """Need no answer any more, and let go of the request that it leads to."""
         self.is_done = True
-        self._finish = _nothing
+        self.answered = _nothing
         self.release()
+
+    def take(self, memory: Memory) -> bool:
+        """Take its size of the memory until it is released; return whether there is room."""
+        if not memory.take(self.size):
+            return False
+        self.memory = memory
+        return True
 
     def release(self) -> None:
         """Give back what it takes of the memory: its request is answered."""
-        held, self.held = self.held, None
-        if held is not None:
-            held.release()
+        memory, self.memory = self.memory, None
+        if memory is not None:
+            memory.give(self.size)
 
     def finish(self, answer: Answer) -> None:
         """Pass the answer on, unless the job is done."""
         if not self.is_done:
             self.is_done = True
             # The exchange that it leads to leads to this job: no circle is left to be collected.
-            finish, self._finish = self._finish, _nothing
-            finish(answer)
+            pass_on, self.answered = self.answered, _nothing
+            pass_on(answer)
 
 
 def _nothing(_: Answer) -> None:
@@ -153,7 +144,7 @@ def _nothing(_: Answer) -> None:
 
 def complete(answer: Answer, job: Job) -> Answer:
     """Return the answer to a job, or why it is none: it has another number of rows."""
-    if isinstance(answer, Computed) and len(answer) != len(job.rows):
+    if isinstance(answer, Computed) and len(answer) != job.rows.size:
         message = f"the model returned {len(answer)} outputs for {len(job.rows)} rows"
         return Refused(Fault(message=message, hint="correct the hook, and train again"), 500)
     return answer

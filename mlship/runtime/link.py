@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from mlship.domain.columns import Column, Columns
+from mlship.domain.columns import FEW, Column, Columns
 from mlship.runtime.jobs import Answer, unpacked
 
 
@@ -57,16 +57,16 @@ _jobs = msgspec.msgpack.Decoder(list[list[Any]])
 
 def of_jobs(jobs: Sequence[Columns]) -> bytes:
     """Return the message with the rows of jobs."""
-    return framed(_encode([[_packed(column) for column in job.values] for job in jobs]))
+    return framed(_encode([job.values if job.size < FEW else _packed(job) for job in jobs]))
 
 
-def jobs_of(data: bytes | bytearray) -> list[list[Column]]:
+def jobs_of(data: bytes | bytearray) -> list[Sequence[Column]]:
     """Return the columns of each job in a message."""
     return [unpacked(columns) for columns in _jobs.decode(data)]
 
 
-def _packed(column: Column) -> Any:
-    return column.tobytes() if isinstance(column, array) else column
+def _packed(job: Columns) -> list[Any]:
+    return [column.tobytes() if type(column) is array else column for column in job.values]
 
 
 def of_report(report: Report) -> bytes:
@@ -93,6 +93,9 @@ class Frames:
     def reports(self, data: bytes) -> list[Report]:
         """Return the reports that are complete with these bytes."""
         buffer = self._buffer
+        size = len(data) - _LENGTH.size
+        if not buffer and size > 0 and size == _LENGTH.unpack_from(data)[0]:
+            return [_reports.decode(memoryview(data)[_LENGTH.size :])]
         buffer += data
         reports: list[Report] = []
         while len(buffer) >= _LENGTH.size:
@@ -104,7 +107,7 @@ class Frames:
         return reports
 
 
-def receive(connection: socket.socket) -> list[list[Column]] | None:
+def receive(connection: socket.socket) -> list[Sequence[Column]] | None:
     """Wait for the next jobs; return `None` when the server has closed the link."""
     head = _exactly(connection, _LENGTH.size)
     if head is None:

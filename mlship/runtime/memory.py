@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mlship.domain.bundle import Field
-from mlship.domain.columns import Columns
+from mlship.domain.columns import FEW, Columns
 
 MEMORY_BYTES: Final = 96 << 20
 """What all requests may take together. A single one may take more if there is no other."""
@@ -36,25 +36,16 @@ class Memory:
         """Return whether a request of this size can be accepted now."""
         return not self.used or self.used + size <= self._limit
 
-    def take(self, size: int) -> "Held":
-        """Count a request until it is released."""
+    def take(self, size: int) -> bool:
+        """Count a request until it is given back; return whether there is room for it."""
+        if self.used and self.used + size > self._limit:
+            return False
         self.used += size
-        return Held(self, size)
+        return True
 
-
-class Held:
-    """What one request takes."""
-
-    __slots__ = ("_memory", "_size")
-
-    def __init__(self, memory: Memory, size: int) -> None:
-        self._memory = memory
-        self._size = size
-
-    def release(self) -> None:
-        """Give it back, once."""
-        self._memory.used -= self._size
-        self._size = 0
+    def give(self, size: int) -> None:
+        """Count a request no more."""
+        self.used -= size
 
 
 def size_of(rows: Columns, body: int) -> int:
@@ -64,9 +55,12 @@ def size_of(rows: Columns, body: int) -> int:
         rows: the rows.
         body: the size of the body that they came in: no text is longer in all.
     """
+    columns, number = len(rows.values), rows.size
+    if number < FEW:  # no column is an array
+        return number * columns * _VALUE_BYTES + body
     arrays = sum(isinstance(values, array) for values in rows.values)
-    others = len(rows.values) - arrays
-    size = len(rows) * (arrays * _FLOAT_BYTES + others * _VALUE_BYTES)
+    others = columns - arrays
+    size = number * (arrays * _FLOAT_BYTES + others * _VALUE_BYTES)
     return size + body if others else size
 
 

@@ -15,6 +15,7 @@ _NAMES = {
     for name in ("Host", "host", "Content-Type", "content-type", "Content-Length", "content-length")
 }
 """The headers of every request, as most clients write them."""
+_COLON, _END_OF_LINE = ": ", "\r\n"
 _KEPT_BYTES = 2_048
 _PIECE_BYTES = 65_536
 _SPECIAL = ("transfer-encoding", "expect", "upgrade")
@@ -123,13 +124,12 @@ def head_of(response: Response, date: bytes, *, is_last: bool) -> bytes:
         date: the value of the header `date`.
         is_last: whether the connection ends after it.
     """
-    headers, body = response.headers, response.body
-    head = _LINES[response.status]
-    for name, value in headers.items():
-        head += f"{name}: {value}\r\n"
-    if "content-length" not in headers:
-        head += f"content-length: {len(body)}\r\n"
+    headers = response.headers
+    own = _END_OF_LINE.join(map(_COLON.join, headers.items()))
+    length = "" if "content-length" in headers else f"\r\ncontent-length: {len(response.body)}"
+    connection = ""
     if "connection" not in headers:
         # Clients of HTTP/1.0 need to be told; for others the second is what they assume.
-        head += "connection: close\r\n" if is_last else "connection: keep-alive\r\n"
-    return b"%bdate: %b\r\n\r\n" % (head.encode("latin-1"), date)
+        connection = f"\r\nconnection: {'close' if is_last else 'keep-alive'}"
+    head = f"{_LINES[response.status]}{own}{length}{connection}\r\ndate: "
+    return b"%b%b\r\n\r\n" % (head.encode("latin-1"), date)

@@ -22,11 +22,15 @@ class Metrics:
         bundle: the manifest of what is served.
         release: the name of the release.
         slot: its slot.
+
+    Attributes:
+        answered: counts one request by route, status and seconds.
     """
 
     def __init__(self, bundle: Bundle, *, release: str, slot: str) -> None:
         self._registry = CollectorRegistry()
         self._requests = Requests()
+        self.answered = self._requests.add
         self._predictions = Predictions(bundle, {"slot": slot, "release": release})
         self._registry.register(self._requests)
         self._registry.register(self._predictions)
@@ -87,10 +91,6 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(name, text, registry=self._registry).set_function(value)
-
-    def answered(self, route: str, status: int, seconds: float) -> None:
-        """Count one request."""
-        self._requests.add(route, status, seconds)
 
     def predicted(self, outputs: Columns, *, shadow: bool, waited: float) -> None:
         """Count the rows of one request, which waited for a worker for so many seconds."""

@@ -9,7 +9,7 @@ from typing import Any
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.bundle import Bundle, Head, Row, Value, probability_of
-from mlship.domain.columns import FEW, Column, Columns
+from mlship.domain.columns import Column, Columns
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import blame, formats, frames, heads, hooks, outputs, rows
@@ -209,10 +209,8 @@ class Model:
         return self._by_columns(raw) or self._by_rows(raw)
 
     def _by_columns(self, raw: Raw) -> Computed | None:
-        """Return what `_by_rows` returns; `None` for few rows, and where an output is in doubt."""
+        """Return what `_by_rows` returns; `None` where an output is in doubt."""
         shares = raw.probabilities
-        if len(raw.labels if shares is None else shares) < FEW:
-            return None
         table = outputs.shares_of(shares, len(self._shares))
         if table is None:
             return None

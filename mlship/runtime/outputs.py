@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from mlship.domain.bundle import Label, Value
-from mlship.domain.columns import packed
+from mlship.domain.columns import FEW, packed
 from mlship.runtime.formats import Raw
 
 
-def shares_of(probabilities: Any, classes: int) -> list[bytes] | None:
-    """Return the bytes of an array of floats for each class; none without probabilities.
+def shares_of(probabilities: Any, classes: int) -> Sequence[Any] | None:
+    """Return the floats of each class; none without probabilities. Many are bytes of an array.
 
     Returns:
         `None` if they have another shape or type, or one is not finite.
@@ -22,6 +23,9 @@ def shares_of(probabilities: Any, classes: int) -> list[bytes] | None:
     is_table = isinstance(probabilities, np.ndarray) and probabilities.dtype.kind == "f"
     if not is_table or probabilities.itemsize > 8 or probabilities.shape[1:] != (classes,):
         return None
+    if len(probabilities) < FEW:
+        shares: list[list[float]] = probabilities.T.tolist()
+        return shares if all(map(math.isfinite, chain.from_iterable(shares))) else None
     if not np.isfinite(probabilities).all():
         return None
     return [column.astype("float64").tobytes() for column in probabilities.T]

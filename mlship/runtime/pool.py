@@ -32,6 +32,7 @@ _TURN_SECONDS = 0.5
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 _SUSPECT = "the request may be the cause: check its rows before you send it again"
+_NO_ROOM = "requests that are not answered yet take all memory that is for them"
 _WEIGHT = 0.2
 """Of the latest message in the mean time of a row."""
 
@@ -58,6 +59,7 @@ class Slot:
     """The place of one worker, and of those that follow it.
 
     Attributes:
+        rows: the number of rows in the latest message to its worker.
         fault: why its worker cannot compute, as it told before it ends.
     """
 
@@ -65,6 +67,7 @@ class Slot:
         self.worker: Worker | None = None
         self.is_ready = False
         self.jobs: list[Job] = []
+        self.rows = 0
         self.sent = 0.0
         self.silent = 0.0
         self.ends = 0
@@ -153,8 +156,7 @@ class Pool:
             RefusedRequest: requests that are not answered take it.
         """
         if not self._memory.has_room(size):
-            why = "requests that are not answered yet take all memory that is for them"
-            raise self._refusal(self._wait(), why)
+            raise self._refusal(self._wait(), _NO_ROOM)
 
     def submit(self, job: Job) -> None:
         """Queue a job.
@@ -164,10 +166,10 @@ class Pool:
         """
         wait = self._wait()
         job.queued = self._clock()
-        if wait and job.queued + wait + len(job.rows) * self._row_seconds > job.deadline:
+        if wait and job.queued + wait + job.rows.size * self._row_seconds > job.deadline:
             raise self._refusal(wait, "the request would not be answered before its deadline")
-        self.admit(job.size)
-        job.held = self._memory.take(job.size)
+        if not job.take(self._memory):
+            raise self._refusal(self._wait(), _NO_ROOM)
         self._queue.append(job)
         self._dispatch_soon()
 
@@ -181,12 +183,8 @@ class Pool:
     def health(self) -> Health:
         """Return whether a worker is ready, and what happened to others."""
         is_ready = any(slot.is_ready for slot in self._slots)
-        return Health(
-            is_ready=is_ready,
-            restarts=self._restarts,
-            hung=self._hung,
-            last_restart=self._last_restart,
-        )
+        counts = {"restarts": self._restarts, "hung": self._hung}
+        return Health(is_ready=is_ready, last_restart=self._last_restart, **counts)
 
     def queued(self) -> int:
         """Return the number of rows that wait."""
@@ -320,13 +318,16 @@ class Pool:
 
     def _wait(self) -> float:
         """Return the estimated seconds until a job that comes now is sent to a worker."""
-        ready = sum(slot.is_ready for slot in self._slots)
+        ready = computing = 0
+        queued = self._queue.rows
+        for slot in self._slots:
+            if not queued and slot.is_free:
+                return 0.0
+            ready += slot.is_ready
+            computing += slot.rows if slot.jobs else 0
         if not ready:
-            return self._load_seconds + self._queue.rows * self._row_seconds
-        if not self._queue.rows and any(slot.is_free for slot in self._slots):
-            return 0.0
-        computing = sum(len(job.rows) for slot in self._slots for job in slot.jobs)
-        return (self._queue.rows + computing) * self._row_seconds / ready
+            return self._load_seconds + queued * self._row_seconds
+        return (queued + computing) * self._row_seconds / ready
 
     def _check_jobs(self, slot: Slot, now: float) -> None:
         """Answer what is late in a worker, and end the worker if nothing else is in it."""
@@ -336,14 +337,14 @@ class Pool:
         if slot.jobs and slot.worker is not None and not slot.is_hung:
             # Not by the deadline of a client, who may have sent much work with little time. And not
             # by the clock alone: while this loop stood still, the answer may have come.
-            is_late = all(now > job.limit + GRACE_SECONDS for job in slot.jobs)
+            is_late = all(now > job.latest + GRACE_SECONDS for job in slot.jobs)
             slot.is_hung = is_late and slot.silent > GRACE_SECONDS
             if slot.is_hung:
                 slot.worker.kill()
 
     def _is_silent(self, slot: Slot) -> bool:
         """Return whether a worker does not answer for much longer than its rows take."""
-        usual = sum(len(job.rows) for job in slot.jobs) * self._row_seconds
+        usual = slot.rows * self._row_seconds
         return not slot.is_hung and slot.silent > max(SILENT_SECONDS, SILENT_FACTOR * usual)
 
     def _end_silent(self, slot: Slot) -> None:
@@ -373,18 +374,18 @@ class Pool:
             if slot.jobs and slot.worker is not None:
                 slot.sent = self._clock()
                 slot.silent = 0.0
+                slot.rows = sum([job.rows.size for job in slot.jobs])
                 slot.worker.send([job.rows for job in slot.jobs])
-                self._watcher.sent(sum(len(job.rows) for job in slot.jobs))
+                self._watcher.sent(slot.rows)
 
     def _answered(self, slot: Slot, answers: list[Answer]) -> None:
         jobs, slot.jobs = slot.jobs, []
         slot.ends = 0
-        rows = sum(len(job.rows) for job in jobs)
-        seconds = (self._clock() - slot.sent) / max(1, rows)
+        seconds = (self._clock() - slot.sent) / max(1, slot.rows)
         self._row_seconds += _WEIGHT * (seconds - self._row_seconds)
         for job, answer in zip(jobs, answers, strict=True):
             job.finish(complete(answer, job))
-        if self._queue:
+        if self._queue.rows:
             self._dispatch_soon()
 
     def _tell(self, jobs: list[Job], reason: str, *, is_hung: bool) -> None:

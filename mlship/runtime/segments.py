@@ -44,6 +44,8 @@ class Segments:
         self._count = 0
         self._size = 0
         self._handle: int | None = None
+        self._name = ""
+        self._opened: os.stat_result | None = None
 
     def open(self) -> None:
         """Start a segment with a new name.
@@ -56,6 +58,7 @@ class Segments:
         path = self.folder / f"{self._prefix}{time}-{os.getpid()}-{self._count}{self._suffix}"
         flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY
         self._handle = os.open(path, flags, 0o600)
+        self._name, self._opened = str(path), os.fstat(self._handle)
         self.path = path
         self._count += 1
         self._size = 0
@@ -72,7 +75,7 @@ class Segments:
             self._append(handle, pieces)
         finally:
             if self._handle is not None:
-                _unlock(handle)
+                _lock(handle, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the segment; the next `write` starts a new one."""
@@ -90,14 +93,12 @@ class Segments:
             if self._handle is None or self._size >= self._limit:
                 self.close()
                 self.open()
-            handle = self._handle
-            if handle is None:
+            handle, opened = self._handle, self._opened
+            if handle is None or opened is None:
                 raise OSError("no segment is open")
-            # Where the file system has no locks, nobody can lock it to replace it either.
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_SH)
+            _lock(handle, fcntl.LOCK_SH)
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(self.path.stat(), os.fstat(handle)):
+                if os.path.samestat(os.stat(self._name), opened):  # noqa: PTH116 (each batch pays)
                     return handle
             self.close()
 
@@ -130,6 +131,7 @@ class Segments:
                 self.close()
 
 
-def _unlock(handle: int) -> None:
+def _lock(handle: int, operation: int) -> None:
+    # Where the file system has no locks, nobody can lock it to replace it either.
     with contextlib.suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_UN)
+        fcntl.flock(handle, operation)

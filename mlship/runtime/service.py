@@ -15,16 +15,7 @@ import msgspec
 from mlship.domain import digests
 from mlship.domain.predicted import Ids, Predicted
 from mlship.errors import MlshipError, UnavailableError
-from mlship.runtime import (
-    column_check,
-    encodings,
-    http,
-    memory,
-    metrics_page,
-    openapi,
-    page,
-    refusals,
-)
+from mlship.runtime import column_check, encodings, http, memory, metrics_page, openapi, page
 from mlship.runtime.dialects import Predictions, descriptions, v2_grpc
 from mlship.runtime.dialects.routes import routes
 from mlship.runtime.exchange import Answered, Exchange, Reply
@@ -35,7 +26,8 @@ from mlship.runtime.keys import REALM, KeyFile
 from mlship.runtime.metrics import Metrics
 from mlship.runtime.options import Identity
 from mlship.runtime.readiness import Readiness
-from mlship.runtime.record import Record
+from mlship.runtime.record import Record, Writing
+from mlship.runtime.refusals import reason_of
 from mlship.runtime.statistics import Statistics
 from mlship.runtime.unlogged import Unlogged
 
@@ -208,7 +200,7 @@ class Service:
             path = request.path
             route = path if path in self._dialects else "other"
             pending = Pending(response=self._response_to(error, path), route=route, started=started)
-        reply(self._finished(pending, request))
+        reply(self._finished(pending.response, (pending.route, pending.started), request))
         return None
 
     def _response_to(self, error: BaseException, path: str) -> Response:
@@ -228,20 +220,23 @@ class Service:
         return http.of_fault(fault, 500, path)
 
     def _finished(
-        self, pending: Pending, request: Request, exchange: Exchange | None = None
+        self,
+        response: Response,
+        at: tuple[str, float],
+        request: Request,
+        exchange: Exchange | None = None,
     ) -> Response:
         """Return the response with the headers that all have, and count it."""
-        response = pending.response
+        route, started = at
         response.headers["mlship-release"] = self._identity.name
         if self.state == "draining":
             response.headers["connection"] = "close"
-        seconds = monotonic() - pending.started
-        self.metrics.answered(pending.route, response.status, seconds)
-        if response.status != 200 and pending.route in self._dialects:
+        seconds = monotonic() - started
+        self.metrics.answered(route, response.status, seconds)
+        if response.status != 200 and route in self._dialects:
             self._statistics.failed(seconds)
-            self.metrics.refused(refusals.reason_of(response))
+            self.metrics.refused(reason_of(response))
         if self._observe is not None:
-            at = (pending.route, pending.started)
             self._observe(Answered(request, response, *at, seconds, exchange))
         return response
 
@@ -291,9 +286,10 @@ class Service:
         now = monotonic()
         deadline, limit = now + self._seconds(request), now + self._timeout
         rows = column_check.check(call.rows, self._model.bundle.schema)
-        exchange = Exchange(request, self._request_id(request), call, at, reply)
-        job = Job(rows, deadline, partial(self._computed, exchange), exchange.request_id, limit)
-        job.size = memory.size_of(rows, len(plain.body)) + len(rows) * self._answer_bytes
+        name, size = self._request_id(request), rows.size * self._answer_bytes
+        size += memory.size_of(rows, len(plain.body))
+        exchange = Exchange(request, name, call, *at, reply)
+        job = Job(rows, deadline, partial(self._computed, exchange), name, limit, size)
         exchange.submit(self._model, job, rows)
         return exchange
 
@@ -319,12 +315,12 @@ class Service:
             exchange.seconds = exchange.elapsed()
             exchange.outputs = answer.outputs()
             request_id = exchange.request_id
-            ids = Ids(request_id, range(len(exchange.outputs)))
+            ids = Ids(request_id, range(exchange.outputs.size))
             response = exchange.call.encode(Predictions(exchange.outputs, ids, request_id))
             response = encodings.compressed(response, exchange.request)
             response.headers["x-request-id"] = request_id
             if self._record is None:
-                self._written(exchange, response, None)
+                self._succeeded(exchange, response)
                 return
             written = self._record.append(self._predicted(exchange))
         except UnavailableError as error:
@@ -333,9 +329,7 @@ class Service:
         except Exception as error:  # noqa: BLE001 (an internal error gets a response too)
             self._answer(exchange, self._response_to(error, exchange.route))
             return
-        written.add_done_callback(
-            lambda written: self._written(exchange, response, written.exception())
-        )
+        written.add_done_callback(partial(self._written, exchange, response))
 
     def _predicted(self, exchange: Exchange) -> Predicted:
         return Predicted(
@@ -349,19 +343,23 @@ class Service:
             shadow=exchange.is_shadow,
         )
 
-    def _written(self, exchange: Exchange, response: Response, error: BaseException | None) -> None:
+    def _written(self, exchange: Exchange, response: Response, written: Writing) -> None:
         """Answer a request whose predictions are durable, or status 503 if they could not be."""
-        if error is not None:
-            response = self._unlogged.response(error, exchange.route)
+        error = written.exception()
+        if error is None:
+            self._succeeded(exchange, response)
         else:
-            outputs, time = exchange.outputs, self._clock().timestamp()
-            self.metrics.predicted(outputs, shadow=exchange.is_shadow, waited=exchange.waited)
-            self._statistics.succeeded(len(outputs), exchange.elapsed(), exchange.seconds, time)
+            self._answer(exchange, self._unlogged.response(error, exchange.route))
+
+    def _succeeded(self, exchange: Exchange, response: Response) -> None:
+        outputs, seconds = exchange.outputs, exchange.elapsed()
+        self.metrics.predicted(outputs, shadow=exchange.is_shadow, waited=exchange.waited)
+        self._statistics.succeeded(outputs.size, seconds, exchange.seconds, self._clock())
         self._answer(exchange, response)
 
     def _answer(self, exchange: Exchange, response: Response) -> None:
-        pending = Pending(response=response, route=exchange.route, started=exchange.started)
-        exchange.reply(self._finished(pending, exchange.request, exchange))
+        at = (exchange.route, exchange.started)
+        exchange.reply(self._finished(response, at, exchange.request, exchange))
         exchange.end()
 
     def _request_id(self, request: Request) -> str:

@@ -1,5 +1,6 @@
 """Counts of one process's predictions, as the statistics extension of V2 has them."""
 
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -27,23 +28,23 @@ class Statistics:
     def __init__(self) -> None:
         self._lock = Lock()
         self._rows = 0
-        self._last_ms = 0
+        self._last: datetime | None = None
         self._success = _Duration()
         self._fail = _Duration()
         self._compute = _Duration()
 
-    def succeeded(self, rows: int, seconds: float, computed: float, time: float) -> None:
+    def succeeded(self, rows: int, seconds: float, computed: float, time: datetime) -> None:
         """Count a request that was answered with predictions.
 
         Args:
             rows: their number.
             seconds: the time until its response.
             computed: the time of the model in it, with the check of the rows.
-            time: the Unix time.
+            time: when it was answered.
         """
         with self._lock:
             self._rows += rows
-            self._last_ms = round(time * 1e3)
+            self._last = time
             self._success.add(seconds)
             self._compute.add(computed)
 
@@ -55,11 +56,11 @@ class Statistics:
     def document(self, name: str, version: str) -> dict[str, Any]:
         """Return the statistics of the model."""
         with self._lock:
-            nothing = _Duration()
+            nothing, last = _Duration(), self._last
             return {
                 "name": name,
                 "version": version,
-                "last_inference": self._last_ms,
+                "last_inference": 0 if last is None else round(last.timestamp() * 1e3),
                 "inference_count": self._rows,
                 "execution_count": self._success.count,
                 "inference_stats": {

@@ -85,11 +85,11 @@ def answers(model: Model, jobs: Sequence[Sequence[Column]], batch: int) -> list[
     group: list[Columns] = []
     size = 0
     for job in map(model.named, jobs):
-        if group and size + len(job) > batch:
+        if group and size + job.size > batch:
             answered += _together(model, group)
             group, size = [], 0
         group.append(job)
-        size += len(job)
+        size += job.size
     return answered + _together(model, group)
 
 
@@ -98,18 +98,18 @@ def _together(model: Model, jobs: Sequence[Columns]) -> list[Answer]:
     if len(jobs) > 1:
         with contextlib.suppress(Exception):
             together = model.table(_joined(jobs))
-            columns = together.outputs().values
-            ends = list(accumulate(map(len, jobs)))
+            columns = list(map(list, together.outputs().values))
+            ends = list(accumulate([job.size for job in jobs]))
             if len(together) == ends[-1]:
                 return [
-                    Computed(together.names, [list(column[start:end]) for column in columns])
+                    Computed(together.names, [column[start:end] for column in columns])
                     for start, end in zip([0, *ends], ends, strict=False)
                 ]
     return [model.answer(job) for job in jobs]
 
 
 def _joined(jobs: Sequence[Columns]) -> Columns:
-    columns = zip(*(job.values for job in jobs), strict=True)
+    columns = zip(*[job.values for job in jobs], strict=True)
     return Columns(jobs[0].names, [list(chain.from_iterable(parts)) for parts in columns])
 
 

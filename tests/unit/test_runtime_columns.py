@@ -1,6 +1,7 @@
 """The path by columns gives what the path by rows gives, whatever is sent."""
 
 import math
+import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from mlship.runtime import column_check, frames, outputs, rows
 from mlship.runtime.dialects import Predictions, predict
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.formats import Raw
+from mlship.runtime.front import new_id
 
 SCHEMA = Schema(
     inputs=(
@@ -93,15 +95,16 @@ def test_rows_and_columns_are_checked_alike(
 
 @pytest.mark.parametrize("number", [1, FEW - 1, FEW, PIECE_ROWS, PIECE_ROWS + 1])
 @pytest.mark.parametrize("names", [("a", 'quoted "b"'), ("a", "é")])
+@pytest.mark.parametrize("text", ["r", 'ö","release":"x","latency_ms":1'])
 def test_lines_of_a_request_are_those_of_its_predictions(
-    number: int, names: tuple[str, ...]
+    number: int, names: tuple[str, ...], text: str
 ) -> None:
     floats = [place / 7 for place in range(number)]
     mixed = [(1, 1.0, None, "ö\n", True)[place % 5] for place in range(number)]
     predicted = Predicted(
-        request_id="r",
+        request_id=text,
         release=Digest("sha256:" + "a" * 64),
-        slot="s",
+        slot=text,
         time=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
         inputs=Columns(names, [packed(floats), mixed]),
         outputs=Columns(("y",), [mixed]),
@@ -109,7 +112,7 @@ def test_lines_of_a_request_are_those_of_its_predictions(
         shadow=number % 2 == 0,
     )
     predictions = list(predicted)
-    assert predictions[-1].id == f"r.{number - 1}"
+    assert predictions[-1].id == f"{text}.{number - 1}"
     assert predictions[-1].inputs == dict(zip(names, (floats[-1], mixed[-1]), strict=True))
     expected = lines_of(predictions)
     assert lines_of(predicted) == expected
@@ -134,6 +137,16 @@ def test_responses_and_hidden_columns_are_those_of_rows(values: list[tuple[Any, 
             rules: Any = {"y": rule}
             hidden = logged_columns(table, rules, key).rows()
             assert hidden == [logged(row, rules, key) for row in table.rows()]
+
+
+@pytest.mark.parametrize("number", [1, PIECE_ROWS - 1, PIECE_ROWS, PIECE_ROWS + 1, 2_500])
+def test_a_response_in_pieces_is_one_array_with_all_ids(number: int) -> None:
+    values = [place / 7 for place in range(number)]
+    table = Columns(("y", "p"), [packed(values), list(map(str, values))])
+    ids = Ids("r", range(number))
+    body = predict.response(Predictions(table, ids, "r"), b'{"a":', b',"b":1}').body
+    expected = [{"id": f"r.{n}", "y": y, "p": str(y)} for n, y in enumerate(values)]
+    assert body == msgspec.json.encode({"a": expected, "b": 1})
 
 
 @settings(deadline=None)
@@ -196,3 +209,12 @@ def test_predictions_by_rows_have_no_form_of_their_own() -> None:
     )
     assert len(Together([[prediction], [prediction, prediction]])) == 3
     assert list(Together([[prediction]])) == [prediction]
+
+
+def test_ids_of_requests_are_random_uuids() -> None:
+    ids = [new_id() for _ in range(1_000)]
+    assert len(set(ids)) == len(ids)
+    for text in ids:
+        id_ = uuid.UUID(text)
+        assert (str(id_), id_.version, id_.variant) == (text, 4, uuid.RFC_4122)
+    assert {text[19] for text in ids} == set("89ab")

@@ -3,6 +3,8 @@
 import asyncio
 from concurrent.futures import Future
 
+import pytest
+
 from mlship.domain.predicted import Batch
 from mlship.errors import UnavailableError
 from mlship.runtime import commits as module
@@ -81,9 +83,39 @@ def test_a_log_that_hangs_is_given_up_and_its_late_end_ignored() -> None:
         assert heard == []
         commits.check(loop.time() + module.SECONDS + 1)
         assert "was not written within 10 seconds" in str(heard[0])
+        # What was given up is still in memory: nothing is added to it.
+        with pytest.raises(UnavailableError, match="was not written within 10 seconds"):
+            commits.append([prediction("b")])
         log.written[0].set_result(None)
         await turn()
         assert len(heard) == 1
+        commits.append([prediction("c")])
+        await turn()
+        assert log.appended == [["a"], ["c"]]
+
+    asyncio.run(run())
+
+
+def test_a_request_that_cannot_be_answered_keeps_no_other_of_its_turn_from_it() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        unhandled: list[object] = []
+        loop.set_exception_handler(lambda _loop, context: unhandled.append(context["exception"]))
+        log = Log()
+        commits = Commits(log, loop)
+        heard: list[str] = []
+        fault = ValueError("no response")
+
+        def fail(_: object) -> None:
+            raise fault
+
+        commits.append([prediction("a")]).add_done_callback(fail)
+        commits.append([prediction("b")]).add_done_callback(lambda _: heard.append("b"))
+        await turn()
+        log.written[0].set_result(None)
+        await turn()
+        assert heard == ["b"]
+        assert unhandled == [fault]
 
     asyncio.run(run())
 

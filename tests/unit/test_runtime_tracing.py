@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from mlship.domain.environment import of_serving, of_supervisor, of_traces
 from mlship.runtime.exchange import Answered, Exchange
 from mlship.runtime.http import Request, Response
+from mlship.runtime.jobs import Job, Table
 from mlship.runtime.observers import Observers
 from mlship.runtime.options import Identity
 from mlship.runtime.tracing import Tracing, is_wanted, open_tracing
@@ -131,17 +132,13 @@ def test_probes_and_unknown_paths_are_no_spans(call: Call, exporter: InMemorySpa
     assert exporter.get_finished_spans() == ()
 
 
-class Computed(Exchange):
-    """An exchange whose times are those of the test."""
-
-    def __init__(self, queued: float, sent: float, computed: float) -> None:
-        request = Request(method="POST", path="/predict", headers={})
-        super().__init__(request, FRESH, None, ("/predict", 99.0), lambda _: None)  # type: ignore[arg-type]  # nothing is encoded
-        self._times = (queued, sent, computed)
-
-    def moments(self, ended: float) -> tuple[float, float, float]:
-        queued, sent, computed = (time or ended for time in self._times)
-        return queued, sent, computed
+def computed(queued: float, sent: float, ended: float) -> Exchange:
+    """Return an exchange that was queued, sent to a worker and computed at these times."""
+    request = Request(method="POST", path="/predict", headers={})
+    exchange = Exchange(request, FRESH, None, "/predict", 99.0, lambda _: None)  # type: ignore[arg-type]  # nothing is encoded
+    exchange.job = Job(Table(), 0.0, lambda _: None, FRESH, queued=queued, sent=sent)
+    exchange.seconds = ended - exchange.started if ended else 0.0
+    return exchange
 
 
 def answered(exchange: Exchange) -> Answered:
@@ -152,7 +149,7 @@ def answered(exchange: Exchange) -> Answered:
 def test_the_wait_and_the_model_are_spans_within(
     tracing: Tracing, exporter: InMemorySpanExporter
 ) -> None:
-    trace = tracing.answered(answered(Computed(100.0, 101.0, 103.0)))
+    trace = tracing.answered(answered(computed(100.0, 101.0, 103.0)))
     spans = exporter.get_finished_spans()
     request, queue, model = (named(spans, name) for name in ("POST /predict", "queue", "model"))
     assert [length_of(span) for span in (request, queue, model)] == [5 * SECOND, SECOND, 2 * SECOND]
@@ -170,7 +167,7 @@ def test_the_wait_and_the_model_are_spans_within(
 def test_what_was_late_in_the_queue_has_no_span_of_the_model(
     tracing: Tracing, exporter: InMemorySpanExporter
 ) -> None:
-    tracing.answered(answered(Computed(100.0, 0.0, 0.0)))
+    tracing.answered(answered(computed(100.0, 0.0, 0.0)))
     assert {span.name for span in exporter.get_finished_spans()} == {"POST /predict", "queue"}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from mlship.domain.columns import Columns
+from mlship.domain.predicted import Ids
 from mlship.runtime.http import Request, Response
 
 
@@ -22,7 +23,7 @@ class Predictions(NamedTuple):
     """
 
     outputs: Columns
-    ids: Sequence[str]
+    ids: Ids
     request_id: str
 
 
