@@ -128,7 +128,7 @@ OUTCOMES = (
         on="shipped",
         command=("trace", "a.0"),
         code=5,
-        says="no prediction a.0",
+        says="has the prediction a.0",
         hints="copy the id",
     ),
 )
