@@ -5,17 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import output
+from mlship.cli.options import group
 from mlship.cli.session import Session, session
 
 if TYPE_CHECKING:
     from mlship.steps.api_keys import KeyPlace
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Say who may ask a target: add, list, remove.",
-)
+app = group("Say who may ask a target: add, list, remove.")
 
 Name = Annotated[str, typer.Argument(help="The name of the key, which logs and metrics show.")]
 Target = Annotated[str, typer.Option(help="The target whose setting `api_keys` names the file.")]

@@ -5,24 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import output
+from mlship.cli.options import group
 from mlship.cli.session import session
 
 if TYPE_CHECKING:
     from mlship.domain.retention import Retention
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Look after images: update, policy, prune.",
-)
+app = group("Look after images: update, policy, prune.")
 
-bundles = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Look after the bundles on this machine: prune.",
-)
+bundles = group("Look after the bundles on this machine: prune.")
 
 Days = Annotated[
     int,

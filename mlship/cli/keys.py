@@ -6,18 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import output
+from mlship.cli.options import group
 from mlship.cli.session import session
 from mlship.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
     from mlship.wire.signing import OwnKey
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Keys that sign evidence: new, show, session.",
-)
+app = group("Keys that sign evidence: new, show, session.")
 
 
 @app.command("new")

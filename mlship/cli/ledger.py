@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from mlship.cli import output
+from mlship.cli.options import group
 from mlship.cli.session import session
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
 
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
 _MOST: Final = 1_000_000
 """Bytes of a checkpoint."""
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Check the ledger: verify, checkpoint, sign.",
-)
+app = group("Check the ledger: verify, checkpoint, sign.")
 
 
 @app.command("verify")

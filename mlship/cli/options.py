@@ -1,4 +1,4 @@
-"""Arguments and options of several commands: RELEASE, --dry-run, --render, --from-pull-request."""
+"""What several commands share: RELEASE, --dry-run, --render, --from-pull-request, and groups."""
 
 import re
 import sys
@@ -14,6 +14,16 @@ from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
     from mlship.domain.deployment import Change, TargetName
+
+
+def group(text: str) -> typer.Typer:
+    """Return a command that has commands, which its help text names."""
+    return typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=text,
+    )
 
 
 def _number_of_pull(text: str) -> int:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import output
+from mlship.cli.options import group
 from mlship.cli.session import Session, session
 from mlship.errors import ConfigError
 
@@ -12,12 +13,7 @@ if TYPE_CHECKING:
     from mlship.domain.removal import Condition
     from mlship.steps.removal import Removal
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Remove logged predictions: erase, prune.",
-)
+app = group("Remove logged predictions: erase, prune.")
 
 Counted = Annotated[bool, typer.Option("--dry-run", help="Show how many; remove nothing.")]
 

@@ -8,15 +8,11 @@ from typing import Annotated
 import typer
 
 from mlship.cli import output
+from mlship.cli.options import group
 from mlship.cli.session import session
 from mlship.errors import ConfigError, NotFoundError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Run mlship on a schedule: run, list, render.",
-)
+app = group("Run mlship on a schedule: run, list, render.")
 
 _OF_JOB = re.compile(r"[a-z0-9.-]+-([0-9]{8,9})")
 """The name of a Job of a CronJob, which ends in the planned time in minutes since 1970."""

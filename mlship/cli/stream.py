@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from mlship.cli import output
+from mlship.cli.options import group
 from mlship.cli.session import session
 
-app = typer.Typer(help="Answer the messages of a Kafka topic.", no_args_is_help=True)
+app = group("Answer messages of Kafka: run, stop, replay.")
 
 
 @app.command("run")
