@@ -23,7 +23,8 @@ from tests.harness.sockets import unused_port
 JARS = Path(os.environ.get("TEST_KAFKA", Path.home() / ".cache" / "mlship-kafka" / "4.1.0"))
 HINT = "run `.ci/kafka`, which needs Java 17 and Maven"
 PASSWORD = "secret"
-_SECONDS = 60.0
+_SECONDS = 180.0
+"""For what takes seconds: a process of a model that ends is started several times."""
 _PROPERTIES = """
 process.roles=broker,controller
 node.id=1

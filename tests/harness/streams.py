@@ -126,7 +126,7 @@ def is_answer(value: bytes | None, expected: Row) -> bool:
     )
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -48,7 +49,8 @@ def broker() -> Iterator[Broker]:
 
 
 def of(broker: Broker, name: str, **changed: object) -> Settings:
-    told = settings(broker, name, **changed)
+    """Make the topics of a stream, whose names no other run of the test has."""
+    told = settings(broker, f"{name}-{secrets.token_hex(3)}", **changed)
     broker.create(told.input, told.output, told.dead_letter)
     return told
 
@@ -165,15 +167,16 @@ def test_a_login_that_may_not_is_told_apart_from_a_wrong_one(
     broker: Broker, tmp_path: Path
 ) -> None:
     plan = Plan(revision="1", sides=(side(tmp_path),))
+    told = of(broker, "guarded")
     told = msgspec.structs.replace(
-        of(broker, "guarded"),
+        told,
         brokers=broker.guarded,
         options={"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"},
         variables={"sasl.username": "KAFKA_USER", "sasl.password": "KAFKA_PASSWORD"},
     )
     login = {"KAFKA_USER": "ada", "KAFKA_PASSWORD": kafka.PASSWORD}
     with (
-        pytest.raises(CredentialsError, match="does not authorize topic guarded-input"),
+        pytest.raises(CredentialsError, match=f"does not authorize topic {told.input}"),
         running(tmp_path / "state", told, plan, variables=login),
     ):
         pass
