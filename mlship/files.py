@@ -130,6 +130,12 @@ def version_of(path: Path) -> Version:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+def state_of(status: os.stat_result) -> str:
+    """Return a text that changes with a file, also if its time of change was set back."""
+    known = (status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size)
+    return ":".join(map(str, known))
+
+
 @contextmanager
 def locked(folder: Path, *, waits: bool = False) -> Iterator[bool]:
     """Lock a folder; tell whether it could be locked."""

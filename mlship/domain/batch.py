@@ -153,6 +153,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         name: of the part.
         rows: of its input, with those that were rejected.
         size: of its output in bytes, and `digest` of them.
+        rejected_size: of the file with the rejected rows in bytes; 0 if there are none.
         reasons: those of the first rejected rows, for people.
     """
 
@@ -161,6 +162,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejected: int
     size: int
     digest: Digest
+    rejected_size: int = 0
     reasons: tuple[str, ...] = ()
 
 

@@ -12,12 +12,15 @@ from mlship.domain.profiles import Profile
 
 
 def values(manifest: Manifest, before: Profile | None) -> dict[str, Number]:
-    """Return what the gates of a batch bound; without an earlier run, there is no shift."""
-    profile = manifest.profile
+    """Return what the gates of a batch bound; without an earlier run, there is no shift.
+
+    Rows are those with a prediction.
+    """
+    profile, rows = manifest.profile, manifest.rows - manifest.rejected
     if profile is None:
-        return {"rows": manifest.rows}
+        return {"rows": rows}
     shares = [column.missing / max(profile.rows, 1) for column in profile.columns]
-    found: dict[str, Number] = {"rows": manifest.rows, "nulls": max(shares, default=0.0)}
+    found: dict[str, Number] = {"rows": rows, "nulls": max(shares, default=0.0)}
     if before is not None:
         compared = shifts.between(before, profile)
         told = [shift.psi for shift in compared.listed if shift.psi > shift.chance]

@@ -6,7 +6,8 @@ that column: timestamps, dates and decimals. Text that is still to be parsed fit
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -50,15 +51,15 @@ def misfit(fields: Sequence[Field], each: Input) -> Misfit | None:
             return Misfit(
                 message + _WORDS[field.kind], f"write it as {_WORDS[field.kind]}, or cast it"
             )
-    names = [name for name, _ in each.columns]
-    twice = next((name for name in names if names.count(name) > 1 and name in _names(fields)), "")
-    if twice:
-        return Misfit(f"{each.path} has the column {twice} twice", "rename one of them")
-    return None
+    return _twice(each, {field.name for field in fields})
 
 
-def _names(fields: Sequence[Field]) -> set[str]:
-    return {field.name for field in fields}
+def _twice(each: Input, needed: Collection[str]) -> Misfit | None:
+    counts = Counter(name for name, _ in each.columns if name in needed)
+    twice = next((name for name, count in counts.items() if count > 1), "")
+    if not twice:
+        return None
+    return Misfit(f"{each.path} has the column {twice} twice", "rename one of them")
 
 
 def fits(field: Field, kind: str) -> bool:
@@ -99,5 +100,6 @@ def check(schema: Schema, inputs: Sequence[Input], keep: Sequence[str]) -> None:
                     f"{each.path} has no column {lacking}, which batch.keep names",
                     "correct batch.keep or --keep, or add the column",
                 )
+            fault = fault or _twice(each, keep)
         if fault is not None:
             raise ProjectError(f"{fault.message}; no row was scored", hint=fault.hint)

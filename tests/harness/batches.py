@@ -19,15 +19,19 @@ class Here:
 
     Args:
         root: its folder.
-        preprocess: the source of the hook, if the release has one.
+        preprocess: the source of the hook, if the release has one; likewise `postprocess`.
         settings: of the batch.
     """
 
-    def __init__(self, root: Path, preprocess: str = "", **settings: Any) -> None:
+    def __init__(
+        self, root: Path, preprocess: str = "", postprocess: str = "", **settings: Any
+    ) -> None:
         self.root = root
         self.workers = InProcessWorkers()
         self.world: World = world(root)
-        digest = iris_bundle(root / "bundle", preprocess=preprocess, limit=100.0)
+        digest = iris_bundle(
+            root / "bundle", preprocess=preprocess, postprocess=postprocess, limit=100.0
+        )
         made = samples.release()
         self.release = msgspec.structs.replace(made, bundle=digest)
         folder = self.world.pipeline.bundle_folder(digest)
@@ -65,7 +69,7 @@ class Here:
             column: [SETOSA[column] + 0.01 * row for row in range(rows)]  # type: ignore[operator]
             for column in COLUMNS
         }
-        table = pa.table({**own, **columns})
+        table = pa.table(own | columns)
         pq.write_table(table, path, row_group_size=group)
         return path
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -29,7 +30,7 @@ from mlship.steps.status import status
 from mlship.steps.trace import trace
 from tests.fakes.batch import InProcessWorkers, KilledError, batching
 from tests.harness.batches import Here
-from tests.harness.bundles import SETOSA
+from tests.harness.bundles import COLUMNS, SETOSA
 
 
 @pytest.fixture
@@ -490,3 +491,134 @@ def test_an_iceberg_table_is_refused(here: Here) -> None:
     (here.root / "lake" / "metadata" / "1.metadata.json").write_text("{}")
     with pytest.raises(ConfigError, match="is an Iceberg table"):
         here.run()
+
+
+def test_a_quote_that_is_not_closed_takes_no_rows_with_it(here: Here) -> None:
+    lake = here.root / "lake"
+    lake.mkdir()
+    line = "5.1,3.5,1.4,0.2,k\n"
+    (lake / "a.csv").write_text(CSV + line * 9 + '5.1,3.5,1.4,0.2,"5 inch\n' + line * 9)
+    with pytest.raises(ProjectError, match=r"a\.csv ends within quotes"):
+        here.run()
+    (lake / "a.csv").unlink()
+    zipped = CSV + line + '5.1,3.5,1.4,"0.2"9,k\n' + line
+    (lake / "a.csv.gz").write_bytes(gzip.compress(zipped.encode()))
+    with pytest.raises(ProjectError, match="a quote within a field"):
+        here.run()
+    assert not here.published
+
+
+def test_a_file_is_scored_once_whatever_leads_to_it(here: Here) -> None:
+    path = here.write("sub/a.parquet", rows=10)
+    (here.root / "lake/link.parquet").symlink_to(path)
+    (here.root / "lake/again").symlink_to(path.parent)
+    (here.root / "lake/sub/loop").symlink_to(here.root / "lake")
+    here.configure(input=("lake", "lake/sub/../sub/a.parquet", "lake/**/*.parquet"))
+    assert facts(here.run()).rows == 10
+    (here.root / "lake/broken.parquet").symlink_to(here.root / "nowhere")
+    with pytest.raises(NotFoundError, match=r"broken\.parquet is a link"):
+        here.run()
+
+
+@pytest.mark.parametrize("pattern", ["lake", "lake/**/*.parquet"])
+def test_outputs_in_the_folder_of_the_inputs_are_no_inputs(here: Here, pattern: str) -> None:
+    here.write("a.parquet", rows=10)
+    here.configure(input=pattern, output="lake/scores", keep=COLUMNS)
+    first = here.run()
+    assert facts(first).rows == 10
+    here.write("b.parquet", rows=5)
+    assert facts(here.run()).rows == 15
+    here.configure(input=first.folder)
+    assert facts(here.run()).rows == 10
+
+
+def test_a_run_without_a_prediction_does_not_pass(here: Here) -> None:
+    lake = here.root / "lake"
+    lake.mkdir()
+    (lake / "a.csv").write_text(CSV + "wide,3.5,1.4,0.2,k\n" * 2)
+    here.configure(max_rejected=5)
+    result = here.run()
+    assert result.record.evidence.verdict == "failed"
+    assert not here.published
+
+
+def test_a_file_whose_time_was_set_back_is_another_one(here: Here) -> None:
+    path = here.write("a.parquet")
+    before = path.stat()
+
+    def replaced(_: Any) -> None:
+        with path.open("r+b") as file:
+            file.write(b"PAR1")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    here.workers.before = replaced
+    with pytest.raises(IntegrityError, match="was changed while the batch was running"):
+        here.run()
+
+
+def test_kept_texts_are_copied_as_they_are(here: Here) -> None:
+    lake = here.root / "lake"
+    lake.mkdir()
+    (lake / "a.csv").write_text(CSV + "".join(f"5.1,3.5,1.4,0.2,{k}\n" for k in ("NA", "null", "")))
+    here.configure(keep=("key",))
+    assert pq.read_table(here.run().folder).column("key").to_pylist() == ["NA", "null", ""]
+
+
+def test_rejected_rows_that_are_gone_are_written_again(here: Here) -> None:
+    lake = here.root / "lake"
+    lake.mkdir()
+    (lake / "a.csv").write_text(CSV + "5.1,3.5,1.4,0.2,k\nwide,3.5,1.4,0.2,k\n")
+    assert here.run().record.evidence.verdict == "failed"
+    [rejected] = here.hidden[0].glob("_rejected/*")
+    content = rejected.read_bytes()
+    rejected.write_bytes(b"")
+    here.configure(max_rejected=1)
+    [rejected] = Path(here.run().folder).glob("_rejected/*")
+    assert rejected.read_bytes() == content
+
+
+def test_a_kept_column_that_is_there_twice_is_named(here: Here) -> None:
+    path = here.write("a.parquet")
+    table = pq.read_table(path)
+    key = pa.array(range(len(table)))
+    pq.write_table(table.append_column("key", key).append_column("key", key), path)
+    here.configure(keep=("key",))
+    with pytest.raises(ProjectError, match="has the column key twice"):
+        here.run()
+
+
+MEAN = """
+def preprocess(rows):
+    return rows - rows.mean()
+"""
+REVERSED = """
+def postprocess(rows):
+    return rows.iloc[::-1].reset_index(drop=True)
+"""
+ALONE = """
+def preprocess(rows):
+    return rows * 1.0
+"""
+
+
+@pytest.mark.parametrize("hook", [MEAN, REVERSED])
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_an_answer_that_depends_on_its_neighbours_is_refused(
+    tmp_path: Path, hook: str, form: str
+) -> None:
+    name = "preprocess" if "preprocess" in hook else "postprocess"
+    here = Here(tmp_path, **{name: hook})
+    here.write("a.parquet", rows=9, sepal_width=[0.5 * row for row in range(9)])
+    if form == "jsonl":
+        rows = pq.read_table(here.root / "lake/a.parquet").to_pylist()
+        (here.root / "lake/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (here.root / "lake/a.parquet").unlink()
+    with pytest.raises(ProjectError, match="depends on the rows beside it"):
+        here.run()
+    assert not here.published
+
+
+def test_a_hook_that_treats_each_row_by_itself_is_accepted(tmp_path: Path) -> None:
+    here = Here(tmp_path, preprocess=ALONE)
+    here.write("a.parquet")
+    assert here.run().record.evidence.verdict == "passed"

@@ -164,9 +164,9 @@ def test_a_gate_bounds_rows_nulls_and_rejected_rows() -> None:
         checks = judge(manifest_with(rows, rejected, missing), None, limits, 3)
         return [check.name for check in checks if not check.holds]
 
-    assert failed(100, 3, 9) == []
+    assert failed(103, 3, 9) == []
     assert failed(99, 0, 0) == ["rows"]
-    assert failed(201, 4, 0) == ["rejected", "rows"]
+    assert failed(205, 4, 0) == ["rejected", "rows"]
     assert failed(100, 0, 11) == ["nulls"]
 
 

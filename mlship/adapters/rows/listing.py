@@ -1,11 +1,10 @@
 """The files that a batch reads: paths, folders, globs and URLs of fsspec."""
 
-import glob
 import importlib
 import importlib.util
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +13,11 @@ import msgspec
 
 from mlship import files
 from mlship.adapters.rows import tables
+from mlship.domain import batch as batches
 from mlship.domain import digests
 from mlship.domain.batch import Format, Input
 from mlship.domain.batch_ports import Listed
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
-from mlship.files import Version
 
 _FORMATS: Final[Mapping[str, Format]] = {
     ".parquet": "parquet",
@@ -104,25 +103,52 @@ class LakeFiles:
         return _of_url(pattern) if is_url else self._of_path(pattern)
 
     def _of_path(self, pattern: str) -> Sequence[Listed]:
-        path = (self._root / pattern).absolute()
+        # As its real path: a file that several links lead to is there once.
+        path = Path(os.path.realpath(self._root / pattern))
         if path.is_dir():
-            tables.check_no_table(path)
-            return list(_of_folder(path))
-        paths = [str(path)]
-        if not path.exists() and any(sign in pattern for sign in _MAGIC):
-            paths = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (of a whole path)
-        listed = []
-        for each in map(Path, paths):
+            return _of_folder(path)
+        if path.exists() or not any(sign in pattern for sign in _MAGIC):
+            return [_of_file(path)] if path.is_file() else []
+        listed: list[Listed] = []
+        for found in _matches((self._root / pattern).absolute()):
+            each = Path(os.path.realpath(found))
             if each.is_dir():
-                tables.check_no_table(each)
-                listed += list(_of_folder(each))
-            elif each.is_file():
-                listed.append(Listed(str(each), _format(str(each)), _text(files.version_of(each))))
+                listed += _of_folder(each)
+            elif each.is_file() and not (each.parent / batches.MANIFEST).is_file():
+                listed.append(_of_file(each))
         return listed
 
 
-def _of_folder(folder: Path) -> Iterator[Listed]:
-    """Return the files of known formats in a folder and those below it."""
+def _matches(pattern: Path) -> list[Path]:
+    """Return what a pattern names. `**` follows no links to folders, which may lead back."""
+    parts = pattern.parts
+    first = next(n for n, part in enumerate(parts) if any(sign in part for sign in _MAGIC))
+    base = Path(*parts[:first])
+    found = base.glob(str(Path(*parts[first:])))
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(_HIDDEN) for part in path.relative_to(base).parts)
+    )
+
+
+def _of_file(path: Path) -> Listed:
+    return Listed(str(path), _format(str(path)), files.state_of(path.stat()))
+
+
+def _of_folder(folder: Path, seen: set[str] | None = None) -> list[Listed]:
+    """Return the files of known formats in a folder and those below it.
+
+    Runs that were published below it are passed over: they are outputs, not inputs.
+
+    Args:
+        folder: its real path.
+        seen: real paths of folders that were looked at: a link may lead back to one.
+    """
+    seen = seen if seen is not None else set()
+    seen.add(str(folder))
+    tables.check_no_table(folder)
+    listed: list[Listed] = []
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -131,13 +157,16 @@ def _of_folder(folder: Path) -> Iterator[Listed]:
     for entry in entries:
         if entry.name.startswith(_HIDDEN):
             continue
-        if entry.is_dir():
-            tables.check_no_table(Path(entry.path))
-            yield from _of_folder(Path(entry.path))
+        real = Path(os.path.realpath(entry.path))
+        if real.is_dir():
+            if str(real) not in seen and not (real / batches.MANIFEST).is_file():
+                listed += _of_folder(real, seen)
         elif form := _known_format(entry.name):
-            status = entry.stat()
-            version = (status.st_ino, status.st_mtime_ns, status.st_size)
-            yield Listed(entry.path, form, _text(version))
+            if not real.exists():
+                message = f"{entry.path} is a link to a file that is not there"
+                raise NotFoundError(message, hint="remove the link, or restore what it leads to")
+            listed.append(Listed(str(real), form, files.state_of(real.stat())))
+    return listed
 
 
 def _of_url(pattern: str) -> Sequence[Listed]:
@@ -181,10 +210,6 @@ def _details(library: Any, pattern: str) -> tuple[Any, str, Mapping[str, Mapping
 def _of_info(info: Mapping[str, Any]) -> str:
     parts = [info.get("size"), *(info[name] for name in (*_VERSIONS, *_TIMES) if name in info)]
     return digests.short(digests.of_bytes(repr(parts).encode()))
-
-
-def _text(version: Version) -> str:
-    return ":".join(map(str, version))
 
 
 def _format(path: str) -> Format:

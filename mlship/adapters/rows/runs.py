@@ -81,15 +81,17 @@ class FolderRun:
     def finished(self) -> Mapping[str, Finished]:
         """Return the parts whose outputs are there, by name."""
         decode = msgspec.json.Decoder(Finished).decode
-        with os.scandir(self._folder) as entries:
-            sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        sizes = _sizes(self._folder)
+        rejected = _sizes(self._folder / batches.REJECTED)
         wanted = {part.name for part in self._plan.parts}
         found = {}
         for line in self._lines():
             with suppress(msgspec.DecodeError):  # of a kill in the middle of a line
                 part = decode(line)
                 name = batches.file_of(part.name, self._plan.format)
-                if part.name in wanted and sizes.get(name) == part.size:
+                refused = rejected.get(f"part-{part.name}.jsonl", 0)
+                is_whole = (sizes.get(name), refused) == (part.size, part.rejected_size)
+                if part.name in wanted and is_whole:
                     found[part.name] = part
         return found
 
@@ -189,9 +191,17 @@ def encoded(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes of the files in a folder; none if it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    except FileNotFoundError:
+        return {}
+
+
 def _check_parts(folder: Path, plan: Plan, parts: Sequence[batches.Entry]) -> None:
-    with os.scandir(folder) as entries:
-        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    sizes = _sizes(folder)
     for part in parts:
         name = batches.file_of(part.name, plan.format)
         if sizes.get(name) != part.size:

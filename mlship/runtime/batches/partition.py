@@ -5,7 +5,7 @@ what HTTP refuses, with the same words.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -13,15 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlship.domain.batch import Reading
-from mlship.domain.bundle import ID, Field, Value
+from mlship.domain.bundle import ID, Field, Row, Value
 from mlship.domain.columns import Columns
 from mlship.errors import ProjectError
 from mlship.runtime import rows
 from mlship.runtime.batches import values
 from mlship.runtime.batches.values import Checked
 from mlship.runtime.faults import Fault, RefusedRequest
+from mlship.runtime.golden import is_close
 from mlship.runtime.jobs import Computed
 from mlship.runtime.model import Model
+
+_ALONE: Final = 16
+"""So many rows of each part are asked for alone, too."""
+
+_Pieces: TypeAlias = list[tuple[Computed | Fault, int]]
+"""What the model answers to rows that follow one another, and the place of the first one."""
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,7 +85,10 @@ class Partition:
         self._reading = reading or Reading()
         self._is_text = is_text
         self._fields = model.bundle.schema.inputs
-        self._plain = model.bundle.hooks.preprocess is None
+        hooks = model.bundle.hooks
+        self._plain = hooks.preprocess is None
+        own = (hooks.preprocess, hooks.postprocess, *model.bundle.model.types)
+        self._to_ask_alone = _ALONE if any(own) else 0
 
     def answer(self, batch: Any, first: int) -> Answered:
         """Return the outputs for a record batch.
@@ -92,6 +102,7 @@ class Partition:
         """
         columns, places, rejected = self._checked(batch, first)
         pieces = self._computed(columns, 0)
+        self._check_alone(columns, pieces)
         failed = {place: fault for piece, place in pieces if isinstance(fault := piece, Fault)}
         rejected += [
             self._rejected(batch, int(places[place]), fault, first)
@@ -118,7 +129,9 @@ class Partition:
             except RefusedRequest as refusal:
                 values_ = own if isinstance(own, dict) else {}
                 rejected.append(_of_fault(refusal.fault, first + place, values_))
-        pieces = self._computed(Columns.of_rows(accepted) if accepted else Columns(), 0)
+        columns = Columns.of_rows(accepted) if accepted else Columns()
+        pieces = self._computed(columns, 0)
+        self._check_alone(columns, pieces)
         failed = {place: piece for piece, place in pieces if isinstance(piece, Fault)}
         for place, fault in failed.items():
             rejected.append(_of_fault(fault, first + places[place], accepted[place]))
@@ -194,7 +207,7 @@ class Partition:
     def _rejected(self, batch: Any, place: int, fault: Fault, first: int) -> Rejected:
         return _of_fault(fault, first + place, self._row(batch, place))
 
-    def _computed(self, checked: Columns, start: int) -> list[tuple[Computed | Fault, int]]:
+    def _computed(self, checked: Columns, start: int) -> _Pieces:
         """Return what the model answers, in pieces; a row that makes it fail is a piece alone."""
         if not len(checked):
             return []
@@ -212,6 +225,34 @@ class Partition:
                 *self._computed(_part(checked, half, len(checked)), start + half),
             ]
         return [(computed, start)]
+
+    def _check_alone(
+        self, checked: Columns, pieces: Sequence[tuple[Computed | Fault, int]]
+    ) -> None:
+        """Ask for some rows alone, once, where code of the project computes.
+
+        Code that takes a mean or guesses a format from the rows beside a row answers it otherwise
+        than HTTP does.
+
+        Raises:
+            ProjectError: a row gets another answer alone.
+        """
+        count, self._to_ask_alone = self._to_ask_alone, 0
+        for piece, start in pieces:
+            if not isinstance(piece, Computed) or len(piece) < 2 or not count:
+                continue
+            outputs = piece.outputs()
+            for place in np.unique(np.linspace(0, len(piece) - 1, count).astype(int)).tolist():
+                row = start + place
+                alone = self._computed(_part(checked, row, row + 1), row)[0][0]
+                among = {
+                    name: column[place]
+                    for name, column in zip(outputs.names, outputs.values, strict=True)
+                }
+                if difference := _difference(among, alone):
+                    message = f"an answer depends on the rows beside it: {difference}"
+                    hint = "have the hooks and the model treat each row by itself, and train again"
+                    raise ProjectError(message, hint=hint)
 
     def _alone(self, checked: Columns) -> Computed | Fault:
         """Return what the model answers to one row, or why it does not accept it.
@@ -259,11 +300,24 @@ def row_of(
     """Return a row of a record batch as a request would have it."""
     row = {}
     for field in fields:
-        value = values.value_of(batch.column(field.name), place, field, is_text=is_text)
+        value = values.value_of(batch.column(field.name), place, field, reading, is_text=is_text)
         if is_text and isinstance(value, str) and field.kind in ("number", "integer"):
             value = values.number_of(value, field, reading)
         row[field.name] = value
     return row
+
+
+def _difference(among: Row, alone: Computed | Fault) -> str:
+    """Return how the answer to a row alone differs from that among others; empty if it does not."""
+    if isinstance(alone, Fault):
+        return f"alone, the row is refused: {alone.message}"
+    [outputs] = alone.outputs().rows()
+    for name in sorted({*among, *outputs}):
+        if name not in among or name not in outputs:
+            return f"output {name} is not in both"
+        if not is_close(among[name], outputs[name]):
+            return f"{name} is {outputs[name]!r} alone, and {among[name]!r} among others"
+    return ""
 
 
 def _column(each: Checked, field: Field, places: Any, accepted: dict[int, dict[str, Value]]) -> Any:

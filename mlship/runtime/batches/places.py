@@ -46,15 +46,10 @@ def version(path: str) -> str:
     """
     with faults_of(path):
         if not is_url(path):
-            return version_text(files.version_of(Path(path)))
+            return files.state_of(Path(path).stat())
         system, name = fsspec(path).core.url_to_fs(path)
         system.invalidate_cache()
         return version_of_info(system.info(name))
-
-
-def version_text(known: files.Version) -> str:
-    """Return the version of a file on this machine."""
-    return ":".join(map(str, known))
 
 
 def version_of_info(info: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from mlship.domain.batch import Block, Input, Reading
 from mlship.errors import ProjectError
 from mlship.runtime.batches import places
+from mlship.runtime.batches.inspection import is_wide
+from mlship.runtime.batches.quotes import CheckedText, QuoteCheck
 
 ROWS: Final = 50_000
 """Rows that are computed together: enough for a model's own speed, and few for the memory."""
@@ -114,11 +116,17 @@ def _csv(
 ) -> Iterator[Any]:
     all_names = [name for name, _ in each.columns]
     is_whole = block.end < 0
+    check = QuoteCheck(each.path, reading.sep)
     if is_whole:
-        source: Any = gzip.GzipFile(fileobj=file) if each.path.endswith(".gz") else file
+        whole: Any = gzip.GzipFile(fileobj=file) if each.path.endswith(".gz") else file
+        # In wide characters, a byte says nothing.
+        source: Any = whole if is_wide(reading.encoding) else CheckedText(whole, check)
     else:
         file.seek(block.start)
-        source = pa.BufferReader(file.read(block.end - block.start))
+        text = file.read(block.end - block.start)
+        check.feed(text)
+        check.finish()
+        source = pa.BufferReader(text)
 
     def refuse(row: Any) -> str:
         reason = f"the line has {row.actual_columns} fields, and the header {row.expected_columns}"
@@ -143,9 +151,8 @@ def _csv(
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(all_names, pa.string()),
             include_columns=list(names),
-            null_values=list(reading.missing),
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=True,
+            # What stands for a missing value is one in the model's columns, and a text in others.
+            strings_can_be_null=False,
         ),
     )
     yield from reader

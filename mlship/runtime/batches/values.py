@@ -24,7 +24,7 @@ _FLOATS: Final = frozenset({"", "float64", "float32"})
 _INTEGERS: Final = frozenset(
     {"", *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64))}
 )
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEANS: Final = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -84,6 +84,9 @@ def checked(column: Any, field: Field, reading: Reading, *, is_text: bool, plain
     """
     if isinstance(column.type, pa.DictionaryType):
         column = column.dictionary_decode()
+    if is_text and reading.missing:
+        stands = pc.is_in(column, value_set=pa.array(reading.missing, pa.string()))
+        column = pc.if_else(stands, None, column)
     match field.kind:
         case "number" | "integer":
             made = _numbers(column, field, reading, is_text=is_text)
@@ -94,9 +97,11 @@ def checked(column: Any, field: Field, reading: Reading, *, is_text: bool, plain
             return _texts(column, field)
 
 
-def value_of(column: Any, place: int, field: Field, *, is_text: bool) -> Any:
+def value_of(column: Any, place: int, field: Field, reading: Reading, *, is_text: bool) -> Any:
     """Return one value as a request would have it, for the check that says what is wrong."""
     value = column[place].as_py()
+    if is_text and value in reading.missing:
+        return None
     if is_text and isinstance(value, str) and field.kind != "text":
         return _BOOLEANS.get(value, value)
     if isinstance(value, float) and math.isnan(value):
@@ -157,7 +162,7 @@ def _parsed(column: Any, field: Field, reading: Reading) -> Checked:
         column = pc.replace_substring(column, reading.decimal, ".")
     missing = _missing(column)
     try:
-        if field.kind == "integer":
+        if field.kind == "integer" and not _has_hexadecimal(column):
             return _whole(pc.cast(column, pa.int64()), missing, field)
         numbers, no_number = pc.cast(column, pa.float64()), None
     except pa.ArrowInvalid:
@@ -172,6 +177,11 @@ def _parsed(column: Any, field: Field, reading: Reading) -> Checked:
     # What is no number is absent in `numbers`, and not in the file.
     own: Any = None if made.missing is None else made.missing & ~no_number
     return Checked(made.values, own, no_number if made.bad is None else made.bad | no_number)
+
+
+def _has_hexadecimal(column: Any) -> bool:
+    """Return whether Arrow may take a text such as 0x10 for a number, which HTTP refuses."""
+    return bool(pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py())
 
 
 def _each_parsed(column: Any) -> tuple[Any, Any]:
@@ -192,7 +202,7 @@ def number_of(text: str, field: Field, reading: Reading) -> Any:
     written = written.replace(reading.decimal, ".")
     if not _NUMBER.fullmatch(written):
         return text
-    is_whole = field.kind == "integer" and re.fullmatch(r"[+-]?\d+", written)
+    is_whole = field.kind == "integer" and re.fullmatch(r"[+-]?[0-9]+", written)
     return int(written) if is_whole else float(written)
 
 

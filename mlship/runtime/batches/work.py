@@ -126,7 +126,7 @@ def score(model: Model, request: Score) -> Scored:
     try:
         rows, rejected, reasons, counts = _each_batch(model, partition, request, outputs)
         places.check_same(each.path, each.version)
-        size, digest = outputs.finish()
+        size, digest, rejected_size = outputs.finish()
     except BaseException:
         outputs.discard()
         raise
@@ -136,6 +136,7 @@ def score(model: Model, request: Score) -> Scored:
         rejected=rejected,
         size=size,
         digest=digest,
+        rejected_size=rejected_size,
         reasons=tuple(reasons),
         counts=counts.counts(),
     )

@@ -62,20 +62,25 @@ class Outputs:
         with _faults_of(self._rejected.path):
             self._rejected.file.write(line + b"\n")
 
-    def finish(self) -> tuple[int, Digest]:
-        """Put the files in their places; return the size and the digest of the outputs.
+    def finish(self) -> tuple[int, Digest, int]:
+        """Put the files in their places.
+
+        Returns:
+            The size and the digest of the outputs, and the size of the file with rejected rows.
 
         Raises:
             UnavailableError: the disk is full, or the folder cannot be written.
         """
-        if self._rejected is not None:
-            self._rejected.publish()
+        rejected = self._rejected.publish()[0] if self._rejected is not None else 0
         with _faults_of(self._file.path):
             self._writer.close()
-        return self._file.publish()
+        return *self._file.publish(), rejected
 
     def discard(self) -> None:
         """Remove what was written."""
+        # Otherwise its end is written when it is collected, to a file that is closed.
+        with suppress(Exception):
+            self._writer.close()
         for file in (self._file, self._rejected):
             if file is not None:
                 file.discard()
