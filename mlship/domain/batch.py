@@ -14,7 +14,7 @@ with a dot or an underscore.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -32,6 +32,8 @@ JOURNAL: Final = "_journal.jsonl"
 REJECTED: Final = "_rejected"
 SHOWN: Final = 5
 """So many reasons of rejected rows are shown and recorded; `_rejected/` has all."""
+_VERSIONS: Final = ("ETag", "etag", "generation", "md5", "version_id", "VersionId")
+_TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "created")
 _ID: Final = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]*)")
 
 
@@ -256,6 +258,12 @@ def parts_of(inputs: Iterable[Input]) -> tuple[Part, ...]:
             name = hashlib.sha256(text.encode()).hexdigest()[:24]
             parts.append(Part(name=name, input=each.path, block=block))
     return tuple(parts)
+
+
+def version_of_object(info: Mapping[str, Any]) -> str:
+    """Return a text that changes with an object, from what fsspec knows of it."""
+    parts = [info.get("size"), *(info[name] for name in (*_VERSIONS, *_TIMES) if name in info)]
+    return digests.short(digests.of_bytes(repr(parts).encode()))
 
 
 def prefix(release: Digest, part: str) -> str:

@@ -622,3 +622,16 @@ def test_a_hook_that_treats_each_row_by_itself_is_accepted(tmp_path: Path) -> No
     here = Here(tmp_path, preprocess=ALONE)
     here.write("a.parquet")
     assert here.run().record.evidence.verdict == "passed"
+
+
+def test_rows_are_asked_alone_after_some_that_are_all_refused(tmp_path: Path) -> None:
+    here = Here(tmp_path, preprocess=MEAN, max_rejected=60_000)
+    lake = here.root / "lake"
+    lake.mkdir()
+    refused = json.dumps(SETOSA | {"petal_width": "wide"}) + "\n"
+    rows = [SETOSA | {"petal_width": 0.5 * row} for row in range(9)]
+    (lake / "a.jsonl").write_text(
+        refused * 50_000 + "".join(json.dumps(row) + "\n" for row in rows)
+    )
+    with pytest.raises(ProjectError, match="depends on the rows beside it"):
+        here.run()

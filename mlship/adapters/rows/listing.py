@@ -14,7 +14,6 @@ import msgspec
 from mlship import files
 from mlship.adapters.rows import tables
 from mlship.domain import batch as batches
-from mlship.domain import digests
 from mlship.domain.batch import Format, Input
 from mlship.domain.batch_ports import Listed
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
@@ -33,8 +32,6 @@ _KNOWN: Final = "Parquet (.parquet), CSV (.csv) or JSON lines (.jsonl), texts al
 _MAGIC: Final = "*?["
 _HIDDEN: Final = (".", "_")
 """Files and folders whose names begin so are none of a table, as Spark and pyarrow have it."""
-_VERSIONS: Final = ("ETag", "etag", "generation", "md5", "version_id", "VersionId")
-_TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 
 class LakeFiles:
@@ -185,7 +182,9 @@ def _of_url(pattern: str) -> Sequence[Listed]:
         form = _known_format(path)
         is_hidden = any(part.startswith(_HIDDEN) for part in path[start:].split("/") if part)
         if info.get("type") == "file" and form and not is_hidden:
-            listed.append(Listed(system.unstrip_protocol(path), form, _of_info(info)))
+            listed.append(
+                Listed(system.unstrip_protocol(path), form, batches.version_of_object(info))
+            )
     return listed
 
 
@@ -205,11 +204,6 @@ def _details(library: Any, pattern: str) -> tuple[Any, str, Mapping[str, Mapping
     except OSError as error:
         message = f"{pattern} cannot be read: {error}"
         raise UnavailableError(message, hint="check the network and the credentials") from error
-
-
-def _of_info(info: Mapping[str, Any]) -> str:
-    parts = [info.get("size"), *(info[name] for name in (*_VERSIONS, *_TIMES) if name in info)]
-    return digests.short(digests.of_bytes(repr(parts).encode()))
 
 
 def _format(path: str) -> Format:

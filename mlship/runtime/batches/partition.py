@@ -226,9 +226,7 @@ class Partition:
             ]
         return [(computed, start)]
 
-    def _check_alone(
-        self, checked: Columns, pieces: Sequence[tuple[Computed | Fault, int]]
-    ) -> None:
+    def _check_alone(self, checked: Columns, pieces: _Pieces) -> None:
         """Ask for some rows alone, once, where code of the project computes.
 
         Code that takes a mean or guesses a format from the rows beside a row answers it otherwise
@@ -237,18 +235,17 @@ class Partition:
         Raises:
             ProjectError: a row gets another answer alone.
         """
-        count, self._to_ask_alone = self._to_ask_alone, 0
         for piece, start in pieces:
-            if not isinstance(piece, Computed) or len(piece) < 2 or not count:
+            if not self._to_ask_alone or not isinstance(piece, Computed) or len(piece) < 2:
                 continue
+            spread = np.linspace(0, len(piece) - 1, self._to_ask_alone).astype(int)
+            self._to_ask_alone = 0
             outputs = piece.outputs()
-            for place in np.unique(np.linspace(0, len(piece) - 1, count).astype(int)).tolist():
+            for place in np.unique(spread).tolist():
                 row = start + place
                 alone = self._computed(_part(checked, row, row + 1), row)[0][0]
-                among = {
-                    name: column[place]
-                    for name, column in zip(outputs.names, outputs.values, strict=True)
-                }
+                answers = (column[place] for column in outputs.values)
+                among = dict(zip(outputs.names, answers, strict=True))
                 if difference := _difference(among, alone):
                     message = f"an answer depends on the rows beside it: {difference}"
                     hint = "have the hooks and the model treat each row by itself, and train again"

@@ -5,14 +5,11 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from mlship import files
-from mlship.domain import digests
+from mlship.domain import batch
 from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
-
-_VERSIONS: Final = ("ETag", "etag", "generation", "md5", "version_id", "VersionId")
-_TIMES: Final = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 
 def is_url(path: str) -> bool:
@@ -49,13 +46,7 @@ def version(path: str) -> str:
             return files.state_of(Path(path).stat())
         system, name = fsspec(path).core.url_to_fs(path)
         system.invalidate_cache()
-        return version_of_info(system.info(name))
-
-
-def version_of_info(info: dict[str, Any]) -> str:
-    """Return the version of an object from what fsspec knows of it."""
-    parts = [info.get("size"), *(info[name] for name in (*_VERSIONS, *_TIMES) if name in info)]
-    return digests.short(digests.of_bytes(repr(parts).encode()))
+        return batch.version_of_object(system.info(name))
 
 
 def check_same(path: str, known: str) -> None:
