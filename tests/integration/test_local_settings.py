@@ -22,9 +22,11 @@ def local(tmp_path: Path) -> Iterator[Place]:
         yield found
 
 
-def deploy(local: Place, name: str, replicas: int = 1, **settings: Any) -> Slot:
+def deploy(
+    local: Place, name: str, replicas: int = 1, check_seconds: float = 0.0, **settings: Any
+) -> Slot:
     local.target = local.again(msgspec.structs.replace(CONFIG, **settings))
-    return local.deploy(release(name), replicas=replicas)
+    return local.deploy(release(name), replicas=replicas, check_seconds=check_seconds)
 
 
 def told(local: Place, count: int = 30) -> set[tuple[str, str, str]]:
@@ -49,6 +51,15 @@ def test_replicas_have_the_settings_and_are_replaced_without_a_failure(local: Pl
     assert {replica.process for replica in local.running.replicas} == before
     deploy(local, "one", replicas=2, workers=2, timeout_seconds=2.5, cache_rows=9)
     assert not {replica.process for replica in local.running.replicas} & before
+
+
+def test_a_replica_stays_until_envoy_has_checked_the_one_in_its_place(local: Place) -> None:
+    slot = deploy(local, "one", check_seconds=0.3)
+    local.route({slot: 100})
+    with load(local.target.routes().endpoint) as requests:
+        deploy(local, "one", check_seconds=0.3, workers=2)
+        assert told(local, 1) == {(slot, "2", "30")}
+    assert requests.failed == {}
 
 
 def test_a_slot_keeps_its_replicas_until_it_is_deployed_itself(local: Place) -> None:

@@ -2,7 +2,7 @@
 
 The bundle's folder may hold `stand-in.json`: {"fail": "words", "exit_code": 7, "refuses": "words",
 "never_ready": true, "abrupt": true, "drains": true, "start_seconds": 0.5, "answer_seconds": 0.05,
-"failing_of_ten": 3}.
+"check_seconds": 0.5, "failing_of_ten": 3}. The check is the one of Envoy.
 A POST with the header `poison` ends the process, and one with `allocate` takes so many bytes for a
 moment. Every other one is answered with what arrived,
 which is also written to a file of the process in the folder of the log. Told to end, one that
@@ -76,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        if self.headers.get("user-agent", "").startswith("Envoy/"):
+            time.sleep(self.server.behaviour.get("check_seconds", 0))
         body = self.server.describe()
         self._answer(200 if body["ready"] else 503, body | {"asked": self.server.asked})
 

@@ -60,7 +60,13 @@ class Replicas:
         for key in list(self._known):
             self._advance(key, wanted, hosts)
         for slot in {*wanted.slots, *(slot for slot, _ in self._known)}:
-            self._fit(slot, wanted)
+            self._fit(slot, wanted, hosts)
+
+    def awaits_envoy(self, wanted: Wanted) -> bool:
+        """Return whether the next step needs Envoy's hosts: a replica drains or is replaced."""
+        return any(
+            each.phase == "draining" or not each.is_current(wanted) for each in self._known.values()
+        )
 
     def retry(self) -> None:
         """Restart failed replicas without back-off, because the cause may be fixed."""
@@ -95,7 +101,7 @@ class Replicas:
             case _:
                 assert_never(replica.phase)
 
-    def _fit(self, slot: Slot, wanted: Wanted) -> None:
+    def _fit(self, slot: Slot, wanted: Wanted, hosts: Hosts) -> None:
         placement = wanted.slots.get(slot)
         count = placement.replicas if placement else 0
         staying = [
@@ -106,10 +112,10 @@ class Replicas:
         fresh = [key for key in staying if self._known[key].is_current(wanted)]
         # Keep ready replicas first, and of these the lowest numbers.
         fresh.sort(key=lambda key: (self._known[key].phase != "ready", key))
-        ready = [key for key in fresh if self._known[key].phase == "ready"]
+        taking = [key for key in fresh if _takes_requests(self._known[key], hosts)]
         former = [key for key in staying if key not in fresh]
         # Those with other settings stay until others have taken their place.
-        for key in [*fresh[count:], *(former if len(ready) >= count else ())]:
+        for key in [*fresh[count:], *(former if len(taking) >= count else ())]:
             self._release(key, at_once=not wanted.safeguards.draining)
         for _ in range(count - len(fresh)):
             number = next(n for n in range(1, len(self._known) + 2) if (slot, n) not in self._known)
@@ -219,6 +225,14 @@ class Replicas:
     def _is_alive(self, process: Process) -> bool:
         child = self._children.get(process.pid)
         return child.is_alive() if child else processes.is_alive(process)
+
+
+def _takes_requests(replica: Replica, hosts: Hosts) -> bool:
+    """Return whether a replica is ready, and Envoy knows it: Envoy has its own check of health."""
+    if replica.phase != "ready" or hosts is None:
+        return replica.phase == "ready"
+    host = hosts.get((replica.slot, replica.port))
+    return host is not None and host.healthy
 
 
 def _is_idle(hosts: Mapping[tuple[str, int], Host], port: int) -> bool:

@@ -76,7 +76,7 @@ class Supervisor:
             self._replicas.retry()
             self._envoy.retry()
             self._generation = wanted.generation
-        self._replicas.step(wanted, self._hosts())
+        self._replicas.step(wanted, self._hosts(wanted))
         by_slot = serving(self._replicas.known, wanted)
         split = self._split.read() if wanted.safeguards.fallback else Split()
         self._published.step(by_slot, split, checked=wanted.safeguards.readiness)
@@ -104,11 +104,11 @@ class Supervisor:
             self._version = version
         return self._wanted
 
-    def _hosts(self) -> dict[tuple[str, int], admin.Host] | None:
-        """Return Envoy's hosts if a replica drains; `None` if Envoy does not run."""
+    def _hosts(self, wanted: Wanted) -> dict[tuple[str, int], admin.Host] | None:
+        """Return Envoy's hosts if a replica drains or is replaced; `None` without Envoy."""
         router = self._envoy.router
         is_away = router is None or not processes.is_alive(router.process)
-        if router is None or is_away or all(r.phase != "draining" for r in self._replicas.known):
+        if router is None or is_away or not self._replicas.awaits_envoy(wanted):
             return None
         return admin.hosts(router.admin)
 
