@@ -19,7 +19,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Where to write; created if missing.")] = Path(),
     example: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Write a complete example: iris or sentiment."),
+        typer.Option(metavar="NAME", help="Write a complete example: iris, sentiment or churn."),
     ] = None,
     force: Annotated[
         list[str] | None,

@@ -47,7 +47,7 @@ from mlship.templates.names import Workflow
 from mlship.templates.site import CONFIG, Site, all_changes, copies, site_of, upgrade_of
 from mlship.templates.upgrades import Upgrade
 
-EXAMPLES = ("iris", "sentiment")
+EXAMPLES = ("iris", "sentiment", "churn")
 SCHEMA = ".mlship/schema.json"
 """The JSON schema for editors; the first line of mlship.yaml names it."""
 

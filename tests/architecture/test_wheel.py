@@ -21,7 +21,8 @@ def ignored(paths: list[str]) -> list[str]:
 
 
 def test_no_file_of_the_package_is_ignored_by_git() -> None:
-    shipped = ("templates", "iris_example", "sentiment_example", "docs/guide", "docs/reference")
+    examples = ("iris_example", "sentiment_example", "churn_example")
+    shipped = ("templates", *examples, "docs/guide", "docs/reference")
     folders = ("mlship", *shipped)
     listed = subprocess.run(
         ["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True

@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     ROOT / "iris_example" / "README.md",
     ROOT / "sentiment_example" / "README.md",
+    ROOT / "churn_example" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

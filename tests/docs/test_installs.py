@@ -9,7 +9,16 @@ from mlship.config import installation
 from tests.docs.blocks import PAGES, ROOT
 from tests.harness.workflows import PROJECTS, committed, rendered
 
-FOLDERS = ("mlship", "templates", "iris_example", "sentiment_example", "benchmarks", "docs", ".ci")
+FOLDERS = (
+    "mlship",
+    "templates",
+    "iris_example",
+    "sentiment_example",
+    "churn_example",
+    "benchmarks",
+    "docs",
+    ".ci",
+)
 SUFFIXES = {".py", ".md", ".yml", ".yaml", ".txt", ".jinja", ".json", ".toml", ".html", ""}
 ALLOWED = {
     # What finds such lines, and the page that says what was accepted before.

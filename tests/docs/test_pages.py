@@ -160,7 +160,7 @@ def test_every_page_of_the_guide_and_the_architecture_is_in_the_readme() -> None
 
 
 def test_the_example_and_the_skeleton_hold_settings_that_exist() -> None:
-    for folder in ("iris_example", "sentiment_example", "templates/project"):
+    for folder in ("iris_example", "sentiment_example", "churn_example", "templates/project"):
         text = (ROOT / folder / "mlship.yaml").read_text()
         resolve([from_yaml(text, folder)])
         assert yaml.safe_load(text)["name"]

@@ -177,7 +177,7 @@ CONFIG = (
         command=("init", "--example", "irises"),
         code=2,
         says="no example irises",
-        hints="the examples are iris, sentiment",
+        hints="the examples are iris, sentiment, churn",
     ),
     Mistake(
         name="a cluster of a target named twice",

@@ -294,6 +294,8 @@ def test_the_projects_that_are_shipped_ignore_the_same_files() -> None:
         ]
         assert ours[0] == ours[1] == ours[2]
         assert "gha-creds-*.json" in ours[0]
+        larger = (root / "churn_example" / name).read_text()
+        assert larger == f"{ours[0]}lake/\nscores/\n"
 
 
 def test_readme_and_workflows_install_mlship_from_where_it_came(tmp_path: Path) -> None:
@@ -338,7 +340,7 @@ def test_without_a_source_that_jobs_reach_no_workflow_is_written_and_that_is_tol
 def test_a_readme_installs_mlship_as_it_was_installed_here(
     tmp_path: Path, origin: Origin, wanted: str
 ) -> None:
-    for example in (None, "iris", "sentiment"):
+    for example in (None, "iris", "sentiment", "churn"):
         folder = tmp_path / str(example)
         carry_out(plan(folder, example, installed=Installation(origin=origin, reason="unknown")))
         assert wanted in (folder / "README.md").read_text()
