@@ -13,6 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?=
 PYTEST := $(BIN)/python -m pytest
 GROUPED := --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+QUICK := -m "not slow and not fits"
 PARALLEL = --numprocesses $(or $(WORKERS),auto) $(GROUPED)
 # What the unit tests cover: make test COVERAGE=1 measures them where it runs them.
 COVERAGE ?=
@@ -37,16 +38,16 @@ down: $(READY) ## stop what the demo left running
 	cd .demo && ../$(BIN)/mlship down
 
 unit: $(READY) ## the unit tests that take no minute: what to run after each change
-	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit
+	$(PYTEST) $(PARALLEL) $(QUICK) tests/unit
 
 check: $(READY) ## lint, types, unit tests, architecture and docs: what to run before a commit
-	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/architecture tests/docs
+	$(PYTEST) $(PARALLEL) $(QUICK) tests/unit tests/architecture tests/docs
 
 # Four workers on two cores: tests wait for pods and servers half of the time.
 test: $(READY) ## everything, lint too, with whatever services this machine has
 	$(PYTEST) --numprocesses $(or $(WORKERS),4) $(GROUPED) $(if $(COVERAGE),$(MEASURED))
 
-coverage: $(READY) ## the tests of make unit, measured: fails where they cover less than pyproject.toml says
+coverage: $(READY) ## the tests of make unit and trainings, measured: fails where they cover less than pyproject.toml says
 	$(PYTEST) $(PARALLEL) -m "not slow" $(MEASURED)term:skip-covered tests/unit
 
 lint: $(READY) ## ruff and mypy, as tests/architecture runs them too

@@ -5,6 +5,7 @@ the other in one worker. Without workers, groups mean nothing and the order is a
 """
 
 import atexit
+import functools
 import gc
 import os
 import shutil
@@ -45,6 +46,7 @@ _CLUSTER_SECONDS = 45 * 60
 PLUGINS = "-p no:hypothesispytest -p no:anyio"
 """Options of pytest in projects of tests, for a test that needs more to take away. These plugins
 come with the libraries of mlship's own tests; their import takes longer than that of pytest."""
+_LONGEST_NAME = 200
 AGAIN = "TEST_AGAIN"
 """Set where a test against real services that fails is run a second time; see decision 62."""
 
@@ -62,9 +64,16 @@ def group(item: pytest.Item) -> str | None:
     lanes = [lane for service, lane in LANES.items() if service in services(item)]
     if lanes:
         return lanes[0]
-    folder, *_, file = item.path.relative_to(TESTS).parts
+    folder, *_, file = parts(item.path)
     # Their modules share a server or a trained project; those of other folders share nothing slow.
     return file if folder in REAL else None
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long value by its length: workers send the names of their tests over and over."""
+    if isinstance(val, str | bytes) and len(val) > _LONGEST_NAME:
+        return f"{argname} of {len(val)}"
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -112,7 +121,13 @@ def needs_cluster(item: pytest.Item) -> bool:
 
 def rank(item: pytest.Item) -> int:
     """Return the place of a test's folder in the order."""
-    return ORDER.index(item.path.relative_to(TESTS).parts[0])
+    return ORDER.index(parts(item.path)[0])
+
+
+@functools.cache
+def parts(path: Path) -> tuple[str, ...]:
+    """Return the folders and the file of a module of tests."""
+    return path.relative_to(TESTS).parts
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -22,6 +22,8 @@ EXECUTED = [
     GUIDE / "schedules.md",
     GUIDE / "when-it-fails.md",
 ]
+LONG = {"monorepo", "schedules"}
+"""Trainings of several projects: pages that only `make test` executes."""
 PROMISED = {
     "README": ["wrote mlship.yaml", "champion, 100 %", "accuracy", "the supervisor"],
     "first-promotion": [
@@ -80,7 +82,13 @@ def reader(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
     reader.leave()
 
 
-@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in LONG else [])
+        for page in EXECUTED
+    ],
+)
 def test_every_block_of_a_page_works(page: Path, reader: Reader) -> None:
     told = []
     for block in blocks(page, "bash", "console"):
@@ -94,6 +102,7 @@ def test_every_block_of_a_page_works(page: Path, reader: Reader) -> None:
         assert said in "\n".join(told), said
 
 
+@pytest.mark.slow
 @pytest.mark.service("registry")
 def test_a_homework_works_without_a_server_but_a_registry(reader: Reader) -> None:
     require("registry", answers(), "services up registry")

@@ -24,6 +24,7 @@ PROMISED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.service("kafka")
 def test_the_page_on_streams_works(tmp_path: Path) -> None:
     with kafka.broker() as broker:

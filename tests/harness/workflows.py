@@ -1,5 +1,6 @@
 """The workflows of every kind of project, for the tests that judge them."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,10 @@ def write(texts: dict[str, str], folder: Path) -> None:
         place.write_text(text, "utf-8")
 
 
+@functools.cache
 def parsed(text: str) -> Any:
-    """Return a workflow's document; libyaml, if PyYAML was built with it, reads it much faster."""
+    """Return a workflow's document, which tests read and never change.
+
+    libyaml, if PyYAML was built with it, reads it much faster.
+    """
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (it is safe)

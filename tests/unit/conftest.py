@@ -1,7 +1,9 @@
 """Unit tests cannot touch the machine: no process, no connection, no file of the user's home."""
 
+import itertools
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,6 +12,20 @@ import pytest
 
 # Counted once, by a program that joblib starts: later calls find the number in its memory.
 joblib.cpu_count(only_physical_cores=True)
+
+
+@pytest.fixture(scope="session")
+def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("unit")
+    return (folder / str(number) for number in itertools.count())
+
+
+@pytest.fixture
+def tmp_path(_folders: Iterator[Path]) -> Path:
+    """Return a folder of the test's own; pytest's looks at those of all tests before it."""
+    folder = next(_folders)
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(autouse=True)

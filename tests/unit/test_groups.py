@@ -81,6 +81,7 @@ CLUSTERINGS = {
 }
 
 
+@pytest.mark.fits
 @pytest.mark.parametrize("name", CLUSTERINGS)
 def test_a_clustering_serves_the_clusters_of_new_rows(name: str, tmp_path: Path) -> None:
     line, call = CLUSTERINGS[name]
@@ -116,6 +117,7 @@ def test_a_clustering_of_columns_without_names_is_refused(tmp_path: Path) -> Non
     assert "fit it on a DataFrame" in caught.value.hint
 
 
+@pytest.mark.fits
 def test_a_detector_serves_labels_and_scores(tmp_path: Path) -> None:
     line = "from sklearn.ensemble import IsolationForest as M"
     call = "M(n_estimators=20, contamination=0.1, random_state=0)"

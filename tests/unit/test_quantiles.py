@@ -102,6 +102,7 @@ def test_quantiles_are_outputs_and_the_middle_one_is_the_target(
     )
 
 
+@pytest.mark.fits
 def test_quantiles_are_compared_with_the_champion_and_with_constant_ones(tmp_path: Path) -> None:
     config, _, folder = sealed(tmp_path, BOOSTER)
     asked = ScoreRequest(
@@ -157,6 +158,7 @@ def test_a_model_of_one_quantile_has_a_metric_for_it(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.fits
 def test_a_model_of_one_number_is_refused(tmp_path: Path) -> None:
     source = "from sklearn.linear_model import LinearRegression\ndef train(data, params):\n"
     source += "    return LinearRegression().fit(data[['a', 'b']], data['delay'])\n"

@@ -177,6 +177,7 @@ CLASHES: dict[str, tuple[dict[str, list[str]], str]] = {
 }
 
 
+@pytest.mark.fits
 @pytest.mark.parametrize("name", CLASHES)
 def test_two_outputs_of_one_name_are_refused(name: str, tmp_path: Path) -> None:
     labels, message = CLASHES[name]
@@ -193,6 +194,7 @@ def test_two_outputs_of_one_name_are_refused(name: str, tmp_path: Path) -> None:
     assert caught.value.message == message
 
 
+@pytest.mark.fits
 def test_manifest_of_one_target_has_no_key_of_several(tmp_path: Path) -> None:
     code = "from sklearn.linear_model import LinearRegression\n"
     code += "def train(data, params):\n"
@@ -211,6 +213,7 @@ def test_manifest_of_one_target_has_no_key_of_several(tmp_path: Path) -> None:
     assert made[0] == made[1]
 
 
+@pytest.mark.fits
 def test_a_model_of_another_number_of_targets_is_refused(tmp_path: Path) -> None:
     line = "from sklearn.linear_model import LinearRegression as M"
     frame, targets = weather("numbers")

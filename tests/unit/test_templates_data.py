@@ -1,5 +1,6 @@
 """Data of DVC and steps of the user in generated workflows."""
 
+import copy
 import re
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_a_text_stays_the_text_that_it_is(value: str) -> None:
     texts = workflows.render(read(yaml.safe_dump(document)), SOURCE)
     without = workflows.render(plain, SOURCE)
     for name, text in texts.items():
-        found, expected = parsed(text), parsed(without[name])
+        found, expected = copy.deepcopy(parsed(text)), parsed(without[name])
         for job in found["jobs"].values():
             added = [step for step in job["steps"] if step.get("env") == {"A": value}]
             assert added in ([], [given, given])

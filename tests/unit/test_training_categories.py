@@ -20,6 +20,8 @@ from mlship.training.columns import rows_of
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, project, request
 
+pytestmark = pytest.mark.fits
+
 ROWS = pd.DataFrame({"city": ["a", "a", "b", "b"], "x": [-1.0, 1.0, -1.0, 1.0]})
 
 

@@ -59,6 +59,7 @@ def test_classes_name_the_labels_of_an_estimator_that_counts_them(
             assert out["species"] == SPECIES[int(np.argmax(shares))]
 
 
+@pytest.mark.fits
 def test_labels_that_are_not_coded_leave_no_key_in_the_manifest(tmp_path: Path) -> None:
     frame = flowers()[["length", "width", "leaves", "species"]]
     own = code("onnx", "lambda label: label")
@@ -68,6 +69,7 @@ def test_labels_that_are_not_coded_leave_no_key_in_the_manifest(tmp_path: Path) 
     assert b"is_coded" not in (asked.into / bundles.MANIFEST).read_bytes()
 
 
+@pytest.mark.fits
 @pytest.mark.parametrize(
     ("codes", "classes", "message"),
     [

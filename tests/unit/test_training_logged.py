@@ -15,6 +15,8 @@ from mlship.training.frameworks import mlflowmodel
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 
+pytestmark = pytest.mark.fits
+
 NUMBERS = ["length", "width", "leaves"]
 
 

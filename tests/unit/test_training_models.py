@@ -22,6 +22,8 @@ from mlship.training.forms import conversion, nativefacts
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 
+pytestmark = pytest.mark.fits
+
 NUMBERS = 'data[["length", "width", "leaves"]]'
 
 

@@ -75,6 +75,7 @@ def softmax(scores: Any) -> Any:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.fits
 @pytest.mark.parametrize(
     ("output", "last"), [("logits", ()), ("probabilities", ("Softmax",))], ids=str
 )
@@ -91,6 +92,7 @@ def test_a_saved_graph_answers_what_its_output_is_said_to_be(
     assert np.allclose(np.array(found, dtype="float64"), shares, atol=1e-5)
 
 
+@pytest.mark.fits
 def test_one_column_is_the_second_class(tmp_path: Path) -> None:
     frame = numeric().assign(species=[True, False, True] * 30)
     (tmp_path / "m.onnx").write_bytes(graph(WEIGHTS[:, :1], BIAS[:1]).SerializeToString())
@@ -103,11 +105,13 @@ def test_one_column_is_the_second_class(tmp_path: Path) -> None:
     assert np.isclose(float(answer["probability_True"] or 0), 1 / (1 + np.exp(-score)), atol=1e-5)
 
 
+@pytest.mark.fits
 def test_values_are_a_regression(tmp_path: Path) -> None:
     bundle = saved(tmp_path, graph(WEIGHTS[:, :1], BIAS[:1]), "price", output="values")
     assert (bundle.task, bundle.model.classes) == ("regression", ())
 
 
+@pytest.mark.fits
 def test_scores_are_no_probabilities(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="which are no probabilities"):
         saved(tmp_path, graph(), output="probabilities", classes=CLASSES)
@@ -149,6 +153,7 @@ def framework(
     return make(root, config(module=module, **options))
 
 
+@pytest.mark.fits
 def test_a_network_is_served_as_its_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = framework(monkeypatch, tmp_path, lambda _: graph(), output="logits", classes=CLASSES)
     assert (bundle.model.format, bundle.model.layout) == ("onnx", "matrix")
@@ -156,6 +161,7 @@ def test_a_network_is_served_as_its_graph(tmp_path: Path, monkeypatch: pytest.Mo
     assert float(bundle.metrics["accuracy"]) > 0.5
 
 
+@pytest.mark.fits
 def test_what_the_export_has_of_the_machine_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +177,7 @@ def test_what_the_export_has_of_the_machine_is_left_out(
     assert b"/home/me" not in (tmp_path / "out/bundle/model/model.onnx").read_bytes()
 
 
+@pytest.mark.fits
 def test_a_graph_that_answers_otherwise_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

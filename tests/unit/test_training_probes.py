@@ -59,12 +59,14 @@ def _sealed(root: Path, model: str, target: str) -> bundles.Bundle:
     return bundles.read(root / "out" / "bundle")
 
 
+@pytest.mark.fits
 def test_label_that_equal_probabilities_do_not_tell_is_the_models(tmp_path: Path) -> None:
     # This loss gives many rows a probability of 0 or 1 for several classes.
     model = "SGDClassifier(loss='modified_huber', random_state=0)"
     assert _sealed(tmp_path, model, "species").model.format == "skops"
 
 
+@pytest.mark.fits
 def test_number_between_one_that_is_answered_and_one_that_overflows_has_no_limit(
     tmp_path: Path,
 ) -> None:
@@ -200,6 +202,7 @@ def test_neighbours_around_each_jump_are_found_in_few_predictions(
     assert asked - len(jumps) < 25, "the two numbers of a jump are 53 halvings apart"
 
 
+@pytest.mark.fits
 def test_nullable_whole_numbers_with_gaps_are_probed(tmp_path: Path) -> None:
     code = _TRAIN.format(model="LinearRegression()", target="price")
     code = code.replace("make_pipeline(", "make_pipeline(SimpleImputer(), ")
@@ -213,6 +216,7 @@ def test_nullable_whole_numbers_with_gaps_are_probed(tmp_path: Path) -> None:
     assert (leaves.dtype, leaves.nullable) == ("Int64", True)
 
 
+@pytest.mark.fits
 def test_detector_has_two_labels_at_its_threshold_too(tmp_path: Path) -> None:
     code = _TRAIN.format(model="SGDOneClassSVM(random_state=0)", target="odd")
     frame = flowers()

@@ -102,6 +102,7 @@ def test_rows_at_the_edges_of_the_contract_are_asked() -> None:
     assert replies.asked(frame.head(1_500), fields) == list(range(1_500))
 
 
+@pytest.mark.fits
 @pytest.mark.parametrize("model", [RandomForestClassifier(2), ExtraTreesClassifier(2)], ids=str)
 def test_many_held_out_rows_have_the_labels_that_the_model_gives_them(
     model: Any, tmp_path: Path
@@ -159,6 +160,7 @@ def train(data, params):
 """
 
 
+@pytest.mark.fits
 @pytest.mark.parametrize(
     ("alone", "message"),
     [

@@ -17,6 +17,8 @@ from mlship.training.standby import StandbyPredictor, has_code
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 
+pytestmark = pytest.mark.fits
+
 CODE = """
 from sklearn.tree import DecisionTreeClassifier
 

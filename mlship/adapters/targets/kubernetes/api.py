@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import httpx
@@ -89,6 +90,7 @@ class Api:
     def __init__(self, door: Door, access: Access, namespace: str) -> None:
         self._door = door
         self._access = access
+        self._base = str(door.client.base_url).rstrip("/")
         self.namespace = namespace
 
     @property
@@ -257,12 +259,22 @@ class Api:
     ) -> httpx.Response:
         content = None if body is None else msgspec.json.encode(body)
         request = self._door.client.build_request(
-            method, where, params=params, content=content, headers={"Content-Type": kind}
+            method,
+            _url(self._base + where),
+            params=params,
+            content=content,
+            headers={"Content-Type": kind},
         )
         try:
             return self._door.send(request, repeat=repeat)
         except NoAnswerError as error:
             raise faults.unreachable(error, self.cluster, self._access.server) from error
+
+
+@lru_cache(maxsize=1024)
+def _url(address: str) -> httpx.URL:
+    """Return an address of the cluster as httpx parses it, which takes as long as a request."""
+    return httpx.URL(address)
 
 
 def _written(dry_run: bool) -> dict[str, str]:  # noqa: FBT001 (it is named by its callers)
