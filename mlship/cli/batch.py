@@ -21,7 +21,8 @@ def batch(
         typer.Option(
             "--input",
             metavar="FILES",
-            help="A path, folder, glob or fsspec URL. May be repeated. Default: batch.input.",
+            help="A path, folder, glob, fsspec URL, or a query or table of PostgreSQL. May be "
+            "repeated. Default: batch.input.",
         ),
     ] = None,
     to: Annotated[

@@ -26,7 +26,8 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str | tuple[str, ...] | None,
         Meta(
             description="files of rows: paths, folders, globs or fsspec URLs; Parquet, CSV (read "
-            "as data.read says) or JSON lines; a Delta table: its folder, or delta+ and its URL"
+            "as data.read says) or JSON lines; a Delta table: its folder, or delta+ and its URL; "
+            "a query or a table of PostgreSQL: postgresql://USER@HOST/DB#FILE.sql or ?table=NAME"
         ),
     ] = None
     output: Annotated[

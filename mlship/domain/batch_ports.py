@@ -11,11 +11,16 @@ from mlship.domain.batch_work import Find, Found, Inspect, Score
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A file that a pattern names, and its version, which changes with it."""
+    """A file that a pattern names, and its version, which changes with it.
+
+    Attributes:
+        since: when the rows of a query were read, if a killed batch has read them.
+    """
 
     path: str
     format: Format
     version: str
+    since: str = ""
 
 
 class Files(Protocol):
@@ -29,6 +34,9 @@ class Files(Protocol):
             ConfigError: a file has no known format, or an address needs a library.
             UnavailableError: a folder cannot be read.
         """
+
+    def held(self, patterns: Sequence[str], paths: Sequence[str]) -> AbstractContextManager[None]:
+        """Keep the rows of queries until the batch ends, so that it goes on after a kill."""
 
     def known(self, plan: str) -> Mapping[str, Input]:
         """Return the inputs of an earlier plan of this name, by path."""

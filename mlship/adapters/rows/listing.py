@@ -1,11 +1,11 @@
-"""The files that a batch reads: paths, folders, globs and URLs of fsspec."""
+"""The files that a batch reads: paths, folders, globs, URLs of fsspec, and the rows of queries."""
 
 import importlib
 import importlib.util
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +13,11 @@ import msgspec
 
 from mlship import files
 from mlship.adapters.rows import tables
+from mlship.adapters.rows.queries import QueryRows
 from mlship.domain import batch as batches
 from mlship.domain.batch import Format, Input
 from mlship.domain.batch_ports import Listed
+from mlship.domain.databases import is_address
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
 
 _FORMATS: Final[Mapping[str, Format]] = {
@@ -45,6 +47,7 @@ class LakeFiles:
     def __init__(self, root: Path, state: Path) -> None:
         self._root = root
         self._state = state
+        self._queries = QueryRows(root, state)
 
     def list(self, patterns: Sequence[str]) -> Sequence[Listed]:
         """Return the files of patterns, sorted by path, each once.
@@ -63,6 +66,10 @@ class LakeFiles:
                 raise NotFoundError(message, hint=hint)
             found |= {each.path: each for each in listed}
         return [found[path] for path in sorted(found)]
+
+    def held(self, patterns: Sequence[str], paths: Sequence[str]) -> AbstractContextManager[None]:
+        """Keep the rows of queries until the batch ends, so that it goes on after a kill."""
+        return self._queries.held([text for text in patterns if is_address(text)], paths)
 
     def known(self, plan: str) -> Mapping[str, Input]:
         """Return the inputs of an earlier plan of this name, by path."""
@@ -90,6 +97,8 @@ class LakeFiles:
         return self._state / "batch" / f"inputs-{plan}.jsonl"
 
     def _listed(self, pattern: str) -> Sequence[Listed]:
+        if is_address(pattern):
+            return [self._queries.listed(pattern)]
         is_url = "://" in pattern
         place = pattern.removeprefix(tables.ADDRESS)
         folder = (self._root / place).absolute()
