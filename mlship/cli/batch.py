@@ -27,7 +27,11 @@ def batch(
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option("--output", metavar="FOLDER", help="Where outputs go. Default: batch.output."),
+        typer.Option(
+            "--output",
+            metavar="PLACE",
+            help="A folder or a table for the outputs. Default: batch.output.",
+        ),
     ] = None,
     keep: Annotated[
         list[str] | None,

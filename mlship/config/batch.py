@@ -32,7 +32,10 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = None
     output: Annotated[
         str | None,
-        Meta(description="folder of the outputs; each run has its own folder in it"),
+        Meta(
+            description="where outputs go: a folder, in which each run has its own, or a table of "
+            "PostgreSQL: postgresql://USER@HOST/DB?table=SCHEMA.NAME"
+        ),
     ] = None
     format: Annotated[OutputFormat, Meta(description="of the outputs: parquet or csv")] = "parquet"
     keep: Annotated[

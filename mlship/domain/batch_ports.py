@@ -8,6 +8,7 @@ import msgspec
 
 from mlship.domain.batch import Counts, Finished, Format, Input, Manifest, Plan, Scored
 from mlship.domain.batch_work import Find, Found, Inspect, Score
+from mlship.domain.bundle import Field
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -96,6 +97,10 @@ class Run(Protocol):
 class Runs(Protocol):
     """The runs in one output."""
 
+    @property
+    def table(self) -> str:
+        """The table that gets the outputs, without user and password; empty for a folder."""
+
     def committed(self, plan: Plan) -> tuple[str, Manifest] | None:
         """Return the folder and the manifest of a run if it was committed.
 
@@ -112,8 +117,8 @@ class Runs(Protocol):
         """
 
 
-OpenRuns = Callable[[str], Runs]
-"""Opens the runs in an output, a folder or a URL."""
+OpenRuns = Callable[[str, Sequence[Field]], Runs]
+"""Opens the runs in an output, a folder or an address; the fields are those of the outputs."""
 
 
 class Manifests(Protocol):

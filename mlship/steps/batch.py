@@ -113,7 +113,8 @@ class _Batch:
     def run(self, output: str) -> Batch:
         """Plan, score, judge and publish."""
         plan = self._plan()
-        runs = self._batching.runs(output)
+        runs = self._batching.runs(output, self._schema.outputs)
+        self._table = runs.table
         committed = runs.committed(plan)
         if committed is not None:
             return self._known(plan, *committed)
@@ -254,6 +255,7 @@ class _Batch:
     ) -> Batch:
         facts = msgspec.structs.replace(
             self._facts(plan, folder, checks),
+            table=self._table if decide(checks).verdict == "passed" else "",
             rows=manifest.rows,
             rejected=manifest.rejected,
             profile=manifest.profile,

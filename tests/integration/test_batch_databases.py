@@ -1,17 +1,26 @@
-"""Batches from a real PostgreSQL: its rows are read once, whatever happens to it meanwhile."""
+"""Batches from and to a real PostgreSQL: rows are read once and published once."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from mlship.adapters.rows import queries
+from mlship.adapters.rows import queries, table_runs
 from mlship.adapters.rows.listing import LakeFiles
+from mlship.adapters.rows.postgres_runs import PostgresTable
+from mlship.adapters.rows.table_runs import TableRuns
+from mlship.domain import bundle as bundles
 from mlship.domain import shapes
+from mlship.domain.batch import Manifest, Plan
 from mlship.domain.batch_record import Batched
-from mlship.errors import NotFoundError, ProjectError, UnavailableError
+from mlship.errors import MlshipError, NotFoundError, ProjectError, UnavailableError
+from mlship.steps.batch import batch
+from mlship.steps.trace import trace
 from tests.fakes.batch import KilledError
 from tests.harness.batches import Here
 from tests.harness.postgres import Server, server
@@ -173,5 +182,160 @@ def test_a_database_that_does_not_answer_or_lacks_the_table_is_named(
 
 def test_no_password_is_written_anywhere(here: Here, database: Server) -> None:
     here.run()
+    written = [path.read_bytes() for path in here.root.rglob("*") if path.is_file()]
+    assert not any(database.password.encode() in data for data in written)
+
+
+@pytest.fixture
+def table(here: Here, database: Server) -> str:
+    """Have the batch write to a table, which is made by the statements of the message."""
+    database.execute("lake", "DROP TABLE IF EXISTS scores, mlship_runs")
+    text = f"{address(database)}?table=public.scores"
+    path = here.write("a.parquet", key=list(range(25)), note=["", None, 'a,"b"', "\\.", "x\ny"] * 5)
+    here.configure(input=str(path), output=text, keep=("key", "note"))
+    with pytest.raises(NotFoundError, match=r"there is no table .*table=public.scores") as caught:
+        here.run()
+    assert not here.workers.scored
+    database.execute("lake", *caught.value.hint.removeprefix("create it: ").split("; "))
+    return text
+
+
+def rows(database: Server, query: str = "SELECT key, note FROM scores ORDER BY key") -> list[Any]:
+    with psycopg.connect(database.url("lake")) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def test_outputs_are_in_the_table_once_and_another_release_is_beside(
+    here: Here, database: Server, table: str
+) -> None:
+    result = here.run()
+    assert shapes.of(result.record, Batched).table == table.replace("mlship@", "")
+    assert rows(database) == list(enumerate(["", None, 'a,"b"', "\\.", "x\ny"] * 5))
+    assert not here.run().is_new
+    assert rows(database, "SELECT count(*), count(DISTINCT id) FROM scores") == [(25, 25)]
+    [(number, first)] = rows(database, "SELECT count(*), min(id) FROM scores WHERE key = 7")
+    assert number == 1
+    assert trace(here.world.pipeline, first, batching=here.ports).prediction.id == first
+    here.release = msgspec.structs.replace(here.release, params=here.release.bundle)
+    here.run()
+    both = rows(database, "SELECT count(*), count(DISTINCT mlship_release) FROM scores")
+    assert both == [(50, 2)]
+    assert rows(database, "SELECT sum(rows) FROM mlship_runs") == [(50,)]
+
+
+def test_a_server_that_is_killed_while_it_gets_rows_has_all_or_none(
+    here: Here, database: Server, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert table
+    own = table_runs.outputs
+
+    def dying(*arguments: Any) -> Iterator[Any]:
+        for number, outputs in enumerate(own(*arguments)):
+            if number == 1:
+                database.stop("immediate")
+            yield outputs
+
+    monkeypatch.setattr(table_runs, "outputs", dying)
+    with pytest.raises(UnavailableError, match="the database cannot be used") as caught:
+        here.run()
+    assert "run `mlship batch` again" in caught.value.hint
+    database.start()
+    monkeypatch.setattr(table_runs, "outputs", own)
+    assert rows(database) == []
+    assert here.run().record.evidence.verdict == "passed"
+    assert len(rows(database)) == 25
+
+
+def test_two_processes_add_a_run_once(here: Here, database: Server, table: str) -> None:
+    fields = bundles.manifest(here.bundle, expected=here.release.bundle).schema.outputs
+    postgres = PostgresTable(table, fields)
+    added = []
+    own = postgres.publish
+
+    def publish(plan: Plan, manifest: Manifest, folder: Path) -> None:
+        added.append(lambda: PostgresTable(table, fields).publish(plan, manifest, folder))
+        own(plan, manifest, folder)
+
+    postgres.publish = publish  # type: ignore[method-assign]
+    ports = here.ports
+    runs = TableRuns(postgres, here.root / "copies")
+    object.__setattr__(ports, "runs", lambda *_: runs)
+    batch(here.world.pipeline, ports, here.release, here.world.pipeline.read())
+    database.execute("lake", "DELETE FROM scores", "DELETE FROM mlship_runs")
+    threads = [threading.Thread(target=added[0]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(rows(database)) == 25
+    assert rows(database, "SELECT count(*) FROM mlship_runs") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind", "says", "hint"),
+    [
+        ("ALTER TABLE scores DROP COLUMN species", ProjectError, "no column species", "ADD COLUMN"),
+        (
+            "ALTER TABLE scores ALTER probability_setosa TYPE real",
+            ProjectError,
+            "column probability_setosa has type real, and gets double precision",
+            "TYPE double precision",
+        ),
+        (
+            "ALTER TABLE scores ADD COLUMN day date NOT NULL",
+            ProjectError,
+            "column day needs a value",
+            "DROP NOT NULL",
+        ),
+        ("DROP TABLE mlship_runs", NotFoundError, "no table mlship_runs", "CREATE TABLE"),
+        (
+            "REVOKE INSERT ON scores FROM writer",
+            UnavailableError,
+            "the user writer may not write to",
+            'GRANT INSERT ON "public"."scores" TO "writer"',
+        ),
+    ],
+)
+def test_a_table_that_cannot_take_the_outputs_is_named_before_a_row_is_scored(
+    here: Here,
+    database: Server,
+    table: str,
+    statement: str,
+    kind: type[MlshipError],
+    says: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database.execute(
+        "lake",
+        "DROP ROLE IF EXISTS writer",
+        "CREATE ROLE writer LOGIN PASSWORD 'w'",
+        "GRANT SELECT, INSERT ON scores, mlship_runs TO writer",
+        statement,
+    )
+    monkeypatch.setenv("PGPASSWORD", "w")
+    here.configure(output=table.replace("mlship@", "writer@"))
+    with pytest.raises(kind) as caught:
+        here.run()
+    monkeypatch.setenv("PGPASSWORD", database.password)
+    assert says in caught.value.message
+    assert hint in caught.value.hint
+    assert not here.workers.scored
+    database.execute("lake", "DROP OWNED BY writer", "DROP ROLE writer")
+
+
+def test_a_row_that_the_table_refuses_publishes_none(
+    here: Here, database: Server, table: str
+) -> None:
+    assert table
+    database.execute("lake", "ALTER TABLE scores ADD CHECK (key <> 20)")
+    with pytest.raises(ProjectError, match=r"refuses the outputs: .*; nothing was published"):
+        here.run()
+    assert rows(database, "SELECT count(*) FROM mlship_runs") == [(0,)]
+    assert rows(database) == []
+    database.execute("lake", "ALTER TABLE scores DROP CONSTRAINT scores_key_check")
+    here.workers.asked.clear()
+    assert here.run().record.evidence.verdict == "passed"
+    assert not here.workers.scored
     written = [path.read_bytes() for path in here.root.rglob("*") if path.is_file()]
     assert not any(database.password.encode() in data for data in written)

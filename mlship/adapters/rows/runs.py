@@ -25,13 +25,22 @@ class FolderRuns:
     def __init__(self, output: Path) -> None:
         self._output = output
 
+    @property
+    def table(self) -> str:
+        """No table: outputs stay in the folder."""
+        return ""
+
+    def place(self, plan: Plan) -> Path:
+        """Return the folder of a run that is committed."""
+        return self._output / plan.folder / f"{_PREFIX}{plan.run}"
+
     def committed(self, plan: Plan) -> tuple[str, Manifest] | None:
         """Return the folder and the manifest of a run if it was committed.
 
         Raises:
             IntegrityError: a part of it is gone, or has another size.
         """
-        folder = self._output / plan.folder / f"{_PREFIX}{plan.run}"
+        folder = self.place(plan)
         manifest = read(str(folder))
         if manifest is None:
             return None
