@@ -34,7 +34,8 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str | None,
         Meta(
             description="where outputs go: a folder, in which each run has its own, or a table of "
-            "PostgreSQL: postgresql://USER@HOST/DB?table=SCHEMA.NAME"
+            "PostgreSQL: postgresql://USER@HOST/DB?table=SCHEMA.NAME, or a Delta table: delta+ and "
+            "its folder or URL"
         ),
     ] = None
     format: Annotated[OutputFormat, Meta(description="of the outputs: parquet or csv")] = "parquet"

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mlship.adapters.rows.delta_runs import ADDRESS, DeltaOutputs
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.adapters.rows.postgres_runs import PostgresTable
 from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
@@ -49,6 +50,8 @@ def runs_in(root: Path) -> OpenRuns:
     def runs(output: str, fields: Sequence[Field]) -> Runs:
         if is_address(output):
             return TableRuns(PostgresTable(output, fields), copies / _name(output))
+        if output.startswith(ADDRESS):
+            return TableRuns(DeltaOutputs(root, output, fields), copies / _name(output))
         if "://" in output:
             message = f"batch.output {output} is a URL, and outputs are written to a folder"
             raise ConfigError(message, hint="give a folder, which may be a mounted one")
