@@ -30,7 +30,7 @@ def batch(
         typer.Option(
             "--output",
             metavar="PLACE",
-            help="A folder or a table for the outputs. Default: batch.output.",
+            help="A folder, URL or table for the outputs. Default: batch.output.",
         ),
     ] = None,
     keep: Annotated[

@@ -33,9 +33,9 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     output: Annotated[
         str | None,
         Meta(
-            description="where outputs go: a folder, in which each run has its own, or a table of "
-            "PostgreSQL: postgresql://USER@HOST/DB?table=SCHEMA.NAME, or a Delta table: delta+ and "
-            "its folder or URL"
+            description="where outputs go: a folder or an fsspec URL, in which each run has its "
+            "own; a table of PostgreSQL: postgresql://USER@HOST/DB?table=SCHEMA.NAME; or a Delta "
+            "table: delta+ and its folder or URL"
         ),
     ] = None
     format: Annotated[OutputFormat, Meta(description="of the outputs: parquet or csv")] = "parquet"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlship.adapters.rows.delta_runs import ADDRESS, DeltaOutputs
 from mlship.adapters.rows.listing import LakeFiles
+from mlship.adapters.rows.object_runs import ObjectRuns
 from mlship.adapters.rows.postgres_runs import PostgresTable
 from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
 from mlship.adapters.rows.spark import SparkWorkers
@@ -40,7 +41,7 @@ def batching(config: Config, root: Path, environment: Mapping[str, str]) -> Batc
 
 
 def runs_in(root: Path) -> OpenRuns:
-    """Return what opens the runs in an output: a folder, or a table.
+    """Return what opens the runs in an output: a folder, a URL or a table.
 
     Args:
         root: the project's folder.
@@ -53,8 +54,7 @@ def runs_in(root: Path) -> OpenRuns:
         if output.startswith(ADDRESS):
             return TableRuns(DeltaOutputs(root, output, fields), copies / _name(output))
         if "://" in output:
-            message = f"batch.output {output} is a URL, and outputs are written to a folder"
-            raise ConfigError(message, hint="give a folder, which may be a mounted one")
+            return ObjectRuns(output, root / ".mlship" / "batch" / "journals")
         return FolderRuns((root / output).absolute())
 
     return runs

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -32,6 +33,8 @@ _FORMATS: Final[Mapping[str, Format]] = {
 }
 _KNOWN: Final = "Parquet (.parquet), CSV (.csv) or JSON lines (.jsonl), texts also as .gz"
 _MAGIC: Final = "*?["
+_RUN: Final = re.compile(r"/release-[0-9a-f]{12}/run-[0-9a-f]{12}/")
+"""Outputs of a batch, which may be in the same bucket as its inputs."""
 _HIDDEN: Final = (".", "_")
 """Files and folders whose names begin so are none of a table, as Spark and pyarrow have it."""
 
@@ -190,6 +193,7 @@ def _of_url(pattern: str) -> Sequence[Listed]:
     for path, info in details.items():
         form = _known_format(path)
         is_hidden = any(part.startswith(_HIDDEN) for part in path[start:].split("/") if part)
+        is_hidden |= _RUN.search(path, start) is not None
         if info.get("type") == "file" and form and not is_hidden:
             listed.append(
                 Listed(system.unstrip_protocol(path), form, batches.version_of_object(info))
