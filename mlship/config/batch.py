@@ -27,7 +27,8 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Meta(
             description="files of rows: paths, folders, globs or fsspec URLs; Parquet, CSV (read "
             "as data.read says) or JSON lines; a Delta table: its folder, or delta+ and its URL; "
-            "a query or a table of PostgreSQL: postgresql://USER@HOST/DB#FILE.sql or ?table=NAME"
+            "the metadata file of an Iceberg table, NAME.metadata.json; a query or a table of "
+            "PostgreSQL: postgresql://USER@HOST/DB#FILE.sql or ?table=NAME"
         ),
     ] = None
     output: Annotated[

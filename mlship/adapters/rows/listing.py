@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from mlship import files
-from mlship.adapters.rows import tables
+from mlship.adapters.rows import iceberg, tables
 from mlship.adapters.rows.queries import QueryRows
 from mlship.domain import batch as batches
 from mlship.domain.batch import Format, Input
@@ -105,8 +105,10 @@ class LakeFiles:
         is_url = "://" in pattern
         place = pattern.removeprefix(tables.ADDRESS)
         folder = (self._root / place).absolute()
-        if place != pattern or (not is_url and tables.is_delta(folder)):
-            uris = tables.files_of(place if is_url else str(folder), pattern)
+        is_delta = place != pattern or (not is_url and tables.is_delta(folder))
+        if is_delta or pattern.endswith(iceberg.METADATA):
+            files_of = tables.files_of if is_delta else iceberg.files_of
+            uris = files_of(place if is_url else str(folder), pattern)
             found = (_of_url(uri) if "://" in uri else self._of_path(uri) for uri in uris)
             return list(itertools.chain.from_iterable(found))
         return _of_url(pattern) if is_url else self._of_path(pattern)
