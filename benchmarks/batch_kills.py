@@ -1,6 +1,7 @@
 """Kills a batch at random moments, resumes it, and compares the output with an undisturbed one.
 
     python benchmarks/batch_kills.py [--kills 200] [--commands 0] [--parts 120] [--seed 1]
+        [--output folder|url|delta|postgresql]
 
 SIGKILL ends a batch at a random moment. It is run again until it ends by itself; then its rows are
 compared with those of an undisturbed run, and the next cycle begins with an empty output.
@@ -10,6 +11,9 @@ and not the start of Python; `--commands` are as many kills of whole commands wi
 which either the command or a worker is hit. The control does without the protocol, as a script
 might: it appends the rows of each file to one file, then notes the file as done. It is killed at
 most 20 times, and shows rows that are there twice or not at all.
+
+With `--output`, forks write there: to a URL (of files), a Delta table, or a table of a PostgreSQL
+that is started for it. In half of the cycles, kills come while the table gets the rows.
 """
 
 import argparse
@@ -24,15 +28,15 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from batch_outputs import OUTPUTS, Output, output_of
 
-from mlship.adapters.rows.runs import FolderRuns
 from mlship.domain import batch as batches
 from mlship.domain.batch import Input, Plan, Reading, Scored
 from mlship.domain.batch_work import Score, Written
@@ -88,13 +92,15 @@ def main() -> int:
     parser.add_argument("--parts", type=int, default=120)
     parser.add_argument("--commands", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", choices=("folder", *OUTPUTS), default="folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_lake(folder / "lake", options.parts)
         chance = random.Random(options.seed)
-        results = [forks(folder, options.kills, chance)]
-        print(f"one process: {results[0]}", flush=True)
+        with output_of(options.output, folder) as output:
+            results = [forks(folder, options.kills, chance, output)]
+        print(f"one process, to {options.output}: {results[0]}", flush=True)
         control_ = control(folder, min(options.kills, _CONTROL_KILLS), chance)
         print(f"control: {control_}", flush=True)
         if options.commands:
@@ -120,8 +126,9 @@ def write_lake(lake: Path, parts: int) -> None:
 class Forks:
     """Batches of a lake in forks of this process, which has loaded the model."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, output: Output) -> None:
         self._folder = folder
+        self._output = output
         self._digest = iris_bundle(folder / "bundle")
         self._worker = Worker()
         reading = Reading()
@@ -137,7 +144,7 @@ class Forks:
 
     def score(self) -> None:
         """Score what is left, and publish the run."""
-        runs, plan = FolderRuns(self._folder / "scores"), self._plan
+        runs, plan = self._output.runs(), self._plan
         if runs.committed(plan):
             return
         with runs.begin(plan) as run:
@@ -168,17 +175,19 @@ class Forks:
         return answer.part
 
 
-def forks(folder: Path, kills: int, chance: random.Random) -> Result:
+def forks(folder: Path, kills: int, chance: random.Random, output: Output) -> Result:
     """Kill forks of this process that score the lake, and compare after each completed run."""
-    score = Forks(folder).score
-    # What is loaded here, each fork has.
-    score()
-    wanted = rows_of(folder)
-    shutil.rmtree(folder / "scores")
+    score = Forks(folder, output).score
+    if output.may_fork:  # what is loaded here, each fork has
+        score()
+    else:
+        ended(fork(score))
+    wanted = keyed(output.rows())
+    output.clear()
     began = time.monotonic()
     ended(fork(score))
     seconds = time.monotonic() - began
-    shutil.rmtree(folder / "scores")
+    output.clear()
     done = cycles = redone = 0
     faults: Counter[str] = Counter()
     while done < kills:
@@ -186,14 +195,18 @@ def forks(folder: Path, kills: int, chance: random.Random) -> Result:
         while True:
             process = fork(score)
             if done < kills:
-                time.sleep(seconds * chance.random())
+                if cycles % 2 and output.is_table:
+                    await_copy(folder, process)
+                    time.sleep(seconds * chance.random() / 4)
+                else:
+                    time.sleep(seconds * chance.random())
                 os.kill(process, signal.SIGKILL)
             if ended(process) == 0:
                 break
             done += 1
             redone = max(redone, unnoted(folder))
-        compare(wanted, rows_of(folder), faults)
-        shutil.rmtree(folder / "scores")
+        compare(wanted, keyed(output.rows()), faults)
+        output.clear()
     return _result(done, cycles, faults, redone)
 
 
@@ -325,6 +338,15 @@ def children(process: int) -> list[int]:
     return [int(number) for number in text.split()]
 
 
+def await_copy(folder: Path, process: int) -> None:
+    """Wait until the copy of a run is complete, so that its table gets the rows, or it ended."""
+    while not list(folder.glob(".mlship/batch/outputs/*/*/run-*")):
+        # A process that has ended is not waited for here.
+        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.002)
+
+
 def unnoted(project: Path) -> int:
     """Return how many parts are written, and not in the journal."""
     count = 0
@@ -337,8 +359,13 @@ def unnoted(project: Path) -> int:
 def rows_of(project: Path) -> dict[int, list[tuple[Any, ...]]]:
     """Return what the published run says of each key."""
     [folder] = project.glob("scores/*/run-*")
+    return keyed(pq.read_table(folder).to_pylist())
+
+
+def keyed(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[tuple[Any, ...]]]:
+    """Return rows by their key."""
     found: dict[int, list[tuple[Any, ...]]] = {}
-    for row in pq.read_table(folder).to_pylist():
+    for row in rows:
         found.setdefault(row["key"], []).append(tuple(row.values()))
     return found
 

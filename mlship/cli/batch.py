@@ -21,12 +21,17 @@ def batch(
         typer.Option(
             "--input",
             metavar="FILES",
-            help="A path, folder, glob or fsspec URL. May be repeated. Default: batch.input.",
+            help="A path, folder, glob, fsspec URL, or a query or table of PostgreSQL. May be "
+            "repeated. Default: batch.input.",
         ),
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option("--output", metavar="FOLDER", help="Where outputs go. Default: batch.output."),
+        typer.Option(
+            "--output",
+            metavar="PLACE",
+            help="A folder, URL or table for the outputs. Default: batch.output.",
+        ),
     ] = None,
     keep: Annotated[
         list[str] | None,

@@ -26,12 +26,18 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str | tuple[str, ...] | None,
         Meta(
             description="files of rows: paths, folders, globs or fsspec URLs; Parquet, CSV (read "
-            "as data.read says) or JSON lines; a Delta table: its folder, or delta+ and its URL"
+            "as data.read says) or JSON lines; a Delta table: its folder, or delta+ and its URL; "
+            "the metadata file of an Iceberg table, NAME.metadata.json; a query or a table of "
+            "PostgreSQL: postgresql://USER@HOST/DB#FILE.sql or ?table=NAME"
         ),
     ] = None
     output: Annotated[
         str | None,
-        Meta(description="folder of the outputs; each run has its own folder in it"),
+        Meta(
+            description="where outputs go: a folder or an fsspec URL, in which each run has its "
+            "own; a table of PostgreSQL: postgresql://USER@HOST/DB?table=SCHEMA.NAME; or a Delta "
+            "table: delta+ and its folder or URL"
+        ),
     ] = None
     format: Annotated[OutputFormat, Meta(description="of the outputs: parquet or csv")] = "parquet"
     keep: Annotated[

@@ -8,14 +8,20 @@ import msgspec
 
 from mlship.domain.batch import Counts, Finished, Format, Input, Manifest, Plan, Scored
 from mlship.domain.batch_work import Find, Found, Inspect, Score
+from mlship.domain.bundle import Field
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A file that a pattern names, and its version, which changes with it."""
+    """A file that a pattern names, and its version, which changes with it.
+
+    Attributes:
+        since: when the rows of a query were read, if a killed batch has read them.
+    """
 
     path: str
     format: Format
     version: str
+    since: str = ""
 
 
 class Files(Protocol):
@@ -29,6 +35,9 @@ class Files(Protocol):
             ConfigError: a file has no known format, or an address needs a library.
             UnavailableError: a folder cannot be read.
         """
+
+    def held(self, patterns: Sequence[str], paths: Sequence[str]) -> AbstractContextManager[None]:
+        """Keep the rows of queries until the batch ends, so that it goes on after a kill."""
 
     def known(self, plan: str) -> Mapping[str, Input]:
         """Return the inputs of an earlier plan of this name, by path."""
@@ -88,6 +97,10 @@ class Run(Protocol):
 class Runs(Protocol):
     """The runs in one output."""
 
+    @property
+    def table(self) -> str:
+        """The table that gets the outputs, without user and password; empty for a folder."""
+
     def committed(self, plan: Plan) -> tuple[str, Manifest] | None:
         """Return the folder and the manifest of a run if it was committed.
 
@@ -104,8 +117,8 @@ class Runs(Protocol):
         """
 
 
-OpenRuns = Callable[[str], Runs]
-"""Opens the runs in an output, a folder or a URL."""
+OpenRuns = Callable[[str, Sequence[Field]], Runs]
+"""Opens the runs in an output, a folder or an address; the fields are those of the outputs."""
 
 
 class Manifests(Protocol):

@@ -12,6 +12,7 @@ class Batched(Judged, frozen=True):
         input: the paths, folders and globs that were read, without credentials.
         data: the digest of all inputs.
         run: its name, from release and parts; `output` is its folder.
+        table: that got the outputs, without user and password; `output` has a copy of them.
         rows: of the inputs, with those that were rejected.
         profile: of the predictions, to compare the next run with.
     """
@@ -21,6 +22,7 @@ class Batched(Judged, frozen=True):
     data: Digest = Digest("")
     run: str = ""
     output: str = ""
+    table: str = ""
     parts: int = 0
     rows: int = 0
     rejected: int = 0

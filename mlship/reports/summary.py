@@ -92,7 +92,7 @@ def _(facts: Waiting) -> str:
 @_line.register
 def _(facts: Batched) -> str:
     rejected = f", {facts.rejected:,} rejected" if facts.rejected else ""
-    return f"{facts.rows:,} rows in {facts.parts} parts{rejected}, in {facts.output}"
+    return f"{facts.rows:,} rows in {facts.parts} parts{rejected}, in {facts.table or facts.output}"
 
 
 @_line.register

@@ -113,7 +113,8 @@ class _Batch:
     def run(self, output: str) -> Batch:
         """Plan, score, judge and publish."""
         plan = self._plan()
-        runs = self._batching.runs(output)
+        runs = self._batching.runs(output, self._schema.outputs)
+        self._table = runs.table
         committed = runs.committed(plan)
         if committed is not None:
             return self._known(plan, *committed)
@@ -121,7 +122,9 @@ class _Batch:
             # Another process may have published it while this one waited for the plan.
             if (committed := runs.committed(plan)) is not None:
                 return self._known(plan, *committed)
-            return self._scored(plan, run)
+            paths = [each.path for each in plan.inputs]
+            with self._batching.files.held(self._settings.patterns, paths):
+                return self._scored(plan, run)
 
     def _known(self, plan: Plan, folder: str, manifest: Manifest) -> Batch:
         """Return a run that was published before; its evidence is added if a kill prevented it."""
@@ -140,6 +143,8 @@ class _Batch:
         """Look at all inputs; nothing is scored before all of them fit."""
         settings, reading = self._settings, reading_of(self._pipeline)
         listed = self._batching.files.list(settings.patterns)
+        for since in sorted({each.since for each in listed if each.since}):
+            self._pipeline.progress.note(f"going on with the rows that were read at {since}")
         name = digests.short(digests.of_value((settings.patterns, reading)))
         known = self._batching.files.known(name)
         inputs = {
@@ -250,6 +255,7 @@ class _Batch:
     ) -> Batch:
         facts = msgspec.structs.replace(
             self._facts(plan, folder, checks),
+            table=self._table if decide(checks).verdict == "passed" else "",
             rows=manifest.rows,
             rejected=manifest.rejected,
             profile=manifest.profile,

@@ -1,15 +1,22 @@
 """The backends of a batch: files, processes, and runs in a folder."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mlship.adapters.rows.delta_runs import ADDRESS, DeltaOutputs
 from mlship.adapters.rows.listing import LakeFiles
+from mlship.adapters.rows.object_runs import ObjectRuns
+from mlship.adapters.rows.postgres_runs import PostgresTable
 from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
 from mlship.adapters.rows.spark import SparkWorkers
+from mlship.adapters.rows.table_runs import TableRuns
 from mlship.adapters.rows.workers import ChildWorkers, processors
 from mlship.config.project import Config
-from mlship.domain.batch_ports import Runs, Workers
+from mlship.domain import digests
+from mlship.domain.batch_ports import OpenRuns, Runs, Workers
+from mlship.domain.bundle import Field
+from mlship.domain.databases import is_address
 from mlship.errors import ConfigError
 from mlship.steps.batch import Batching
 
@@ -29,11 +36,30 @@ def batching(config: Config, root: Path, environment: Mapping[str, str]) -> Batc
             return SparkWorkers(bundle, settings.spark, environment, named)
         return ChildWorkers(bundle, settings.workers or processors(), environment, named)
 
-    def runs(output: str) -> Runs:
+    files = LakeFiles(root, root / ".mlship")
+    return Batching(files=files, workers=workers, runs=runs_in(root), manifests=ManifestFiles())
+
+
+def runs_in(root: Path) -> OpenRuns:
+    """Return what opens the runs in an output: a folder, a URL or a table.
+
+    Args:
+        root: the project's folder.
+    """
+    copies = (root / ".mlship" / "batch" / "outputs").absolute()
+
+    def runs(output: str, fields: Sequence[Field]) -> Runs:
+        if is_address(output):
+            return TableRuns(PostgresTable(output, fields), copies / _name(output))
+        if output.startswith(ADDRESS):
+            return TableRuns(DeltaOutputs(root, output, fields), copies / _name(output))
         if "://" in output:
-            message = f"batch.output {output} is a URL, and outputs are written to a folder"
-            raise ConfigError(message, hint="give a folder, which may be a mounted one")
+            return ObjectRuns(output, root / ".mlship" / "batch" / "journals")
         return FolderRuns((root / output).absolute())
 
-    files = LakeFiles(root, root / ".mlship")
-    return Batching(files=files, workers=workers, runs=runs, manifests=ManifestFiles())
+    return runs
+
+
+def _name(output: str) -> str:
+    """Return the name of the folder with the copies of what an address got."""
+    return digests.short(digests.of_bytes(output.encode()))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mlship import errors
 from mlship.adapters.rows.listing import LakeFiles
-from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
+from mlship.adapters.rows.runs import ManifestFiles
 from mlship.domain.batch import Input, Scored
 from mlship.domain.batch_ports import Workers
 from mlship.domain.batch_work import (
@@ -21,6 +21,7 @@ from mlship.domain.batch_work import (
 )
 from mlship.runtime.batches.work import Worker
 from mlship.steps.batch import Batching
+from mlship.wire.batch import runs_in
 
 
 class KilledError(Exception):
@@ -79,6 +80,6 @@ def batching(root: Path, workers: Workers) -> Batching:
     return Batching(
         files=LakeFiles(root, root / ".mlship"),
         workers=lambda _: workers,
-        runs=lambda output: FolderRuns(root / output),
+        runs=runs_in(root),
         manifests=ManifestFiles(),
     )

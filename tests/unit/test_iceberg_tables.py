@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlship.adapters.checkout import datafiles
+from mlship.adapters.rows.listing import LakeFiles
 from mlship.config.data import DataConfig
-from mlship.errors import ConfigError, ProjectError
+from mlship.errors import ConfigError, NotFoundError, ProjectError
 from mlship.training.data import load, read
 
 pytest.importorskip("pyiceberg", reason="pyiceberg is not installed: pip install pyiceberg")
@@ -101,3 +103,28 @@ def test_it_needs_its_library(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="needs the library pyiceberg"):
         digest(root, "v1.metadata.json")
+
+
+def test_a_batch_reads_the_files_of_a_snapshot(root: Path, table: Any) -> None:
+    first = append(table, ROWS)
+    second = append(table, pd.DataFrame({"a": [4], "y": ["w"]}))
+    lake = LakeFiles(root, root / ".mlship")
+    [one] = lake.list([first])
+    assert pq.read_table(one.path).num_rows == 3
+    assert [pq.read_table(each.path).num_rows for each in lake.list([second])].count(1) == 1
+    assert len(lake.list([second])) == 2
+    with pytest.raises(ConfigError, match="is an Iceberg table") as caught:
+        lake.list(["plants"])
+    assert "metadata.json" in caught.value.hint
+
+
+def test_a_batch_refuses_a_table_whose_files_do_not_show_its_rows(root: Path, table: Any) -> None:
+    append(table, ROWS)
+    with table.update_schema() as update:
+        update.rename_column("a", "b")
+    renamed = str(table.metadata_location).rpartition("/warehouse/")[2]
+    lake = LakeFiles(root, root / ".mlship")
+    with pytest.raises(ConfigError, match="column a was renamed or made again"):
+        lake.list([renamed])
+    with pytest.raises(NotFoundError, match="a file of the Iceberg table"):
+        lake.list(["nobody.metadata.json"])

@@ -7,17 +7,15 @@ the data are their rows: sorted, because a database returns them in any order.
 import csv
 import importlib.util
 import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from mlship.config import installation
+from mlship.domain import databases
 from mlship.errors import ConfigError, ProjectError, UnavailableError, shown
 
-_SCHEMES: Final = ("postgresql://", "postgres://")
 _SECONDS: Final = 10
 _LOGIN: Final = (
     "set PGPASSWORD, and name it in model.environment, so that the training gets it, too"
@@ -26,7 +24,7 @@ _LOGIN: Final = (
 
 def is_query(text: str) -> bool:
     """Return whether data of this name are the rows of a query."""
-    return text.startswith(_SCHEMES)
+    return databases.is_address(text)
 
 
 def rows_of(root: Path, text: str) -> bytes:
@@ -53,12 +51,12 @@ def rows_of(root: Path, text: str) -> bytes:
 
 def _parts(root: Path, text: str) -> tuple[str, str]:
     """Return the address of the database, and the query."""
-    address, _, name = text.partition("#")
-    if not re.fullmatch(r"[\w./-]+\.sql", name) or ".." in name.split("/") or name.startswith("/"):
+    address, name = databases.query_of(text)
+    if not databases.is_file_of_query(name):
         message = f"data at {shown(address)}: the file of the query is missing"
         hint = "name it after a #: postgresql://reader@db.example.org/lake#sql/train.sql"
         raise ConfigError(message, hint=hint)
-    if urlsplit(address).password is not None or "password=" in address:
+    if databases.has_password(address):
         message = f"data at {shown(address)}: a password does not belong into mlship.yaml"
         raise ConfigError(message, hint=_LOGIN)
     try:

@@ -1,21 +1,24 @@
-"""The files that a batch reads: paths, folders, globs and URLs of fsspec."""
+"""The files that a batch reads: paths, folders, globs, URLs of fsspec, and the rows of queries."""
 
 import importlib
 import importlib.util
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from mlship import files
-from mlship.adapters.rows import tables
+from mlship.adapters.rows import iceberg, tables
+from mlship.adapters.rows.queries import QueryRows
 from mlship.domain import batch as batches
 from mlship.domain.batch import Format, Input
 from mlship.domain.batch_ports import Listed
+from mlship.domain.databases import is_address
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
 
 _FORMATS: Final[Mapping[str, Format]] = {
@@ -30,6 +33,8 @@ _FORMATS: Final[Mapping[str, Format]] = {
 }
 _KNOWN: Final = "Parquet (.parquet), CSV (.csv) or JSON lines (.jsonl), texts also as .gz"
 _MAGIC: Final = "*?["
+_RUN: Final = re.compile(r"/release-[0-9a-f]{12}/run-[0-9a-f]{12}/")
+"""Outputs of a batch, which may be in the same bucket as its inputs."""
 _HIDDEN: Final = (".", "_")
 """Files and folders whose names begin so are none of a table, as Spark and pyarrow have it."""
 
@@ -45,6 +50,7 @@ class LakeFiles:
     def __init__(self, root: Path, state: Path) -> None:
         self._root = root
         self._state = state
+        self._queries = QueryRows(root, state)
 
     def list(self, patterns: Sequence[str]) -> Sequence[Listed]:
         """Return the files of patterns, sorted by path, each once.
@@ -63,6 +69,10 @@ class LakeFiles:
                 raise NotFoundError(message, hint=hint)
             found |= {each.path: each for each in listed}
         return [found[path] for path in sorted(found)]
+
+    def held(self, patterns: Sequence[str], paths: Sequence[str]) -> AbstractContextManager[None]:
+        """Keep the rows of queries until the batch ends, so that it goes on after a kill."""
+        return self._queries.held([text for text in patterns if is_address(text)], paths)
 
     def known(self, plan: str) -> Mapping[str, Input]:
         """Return the inputs of an earlier plan of this name, by path."""
@@ -90,11 +100,15 @@ class LakeFiles:
         return self._state / "batch" / f"inputs-{plan}.jsonl"
 
     def _listed(self, pattern: str) -> Sequence[Listed]:
+        if is_address(pattern):
+            return [self._queries.listed(pattern)]
         is_url = "://" in pattern
         place = pattern.removeprefix(tables.ADDRESS)
         folder = (self._root / place).absolute()
-        if place != pattern or (not is_url and tables.is_delta(folder)):
-            uris = tables.files_of(place if is_url else str(folder), pattern)
+        is_delta = place != pattern or (not is_url and tables.is_delta(folder))
+        if is_delta or pattern.endswith(iceberg.METADATA):
+            files_of = tables.files_of if is_delta else iceberg.files_of
+            uris = files_of(place if is_url else str(folder), pattern)
             found = (_of_url(uri) if "://" in uri else self._of_path(uri) for uri in uris)
             return list(itertools.chain.from_iterable(found))
         return _of_url(pattern) if is_url else self._of_path(pattern)
@@ -181,6 +195,7 @@ def _of_url(pattern: str) -> Sequence[Listed]:
     for path, info in details.items():
         form = _known_format(path)
         is_hidden = any(part.startswith(_HIDDEN) for part in path[start:].split("/") if part)
+        is_hidden |= _RUN.search(path, start) is not None
         if info.get("type") == "file" and form and not is_hidden:
             listed.append(
                 Listed(system.unstrip_protocol(path), form, batches.version_of_object(info))

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 
 from mlship import files
+from mlship.adapters.rows import object_runs
+from mlship.adapters.rows.journal import Journal
 from mlship.domain import batch as batches
 from mlship.domain.batch import Counts, Finished, Manifest, Plan, Scored
 from mlship.errors import ConflictError, IntegrityError, UnavailableError
@@ -25,13 +27,22 @@ class FolderRuns:
     def __init__(self, output: Path) -> None:
         self._output = output
 
+    @property
+    def table(self) -> str:
+        """No table: outputs stay in the folder."""
+        return ""
+
+    def place(self, plan: Plan) -> Path:
+        """Return the folder of a run that is committed."""
+        return self._output / plan.folder / f"{_PREFIX}{plan.run}"
+
     def committed(self, plan: Plan) -> tuple[str, Manifest] | None:
         """Return the folder and the manifest of a run if it was committed.
 
         Raises:
             IntegrityError: a part of it is gone, or has another size.
         """
-        folder = self._output / plan.folder / f"{_PREFIX}{plan.run}"
+        folder = self.place(plan)
         manifest = read(str(folder))
         if manifest is None:
             return None
@@ -70,7 +81,7 @@ class FolderRun:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self._folder = folder
         self._plan = plan
-        self._journal: IO[bytes] | None = None
+        self._journal = Journal(folder / batches.JOURNAL)
         self._remove_leftovers()
 
     @property
@@ -80,40 +91,16 @@ class FolderRun:
 
     def finished(self) -> Mapping[str, Finished]:
         """Return the parts whose outputs are there, by name."""
-        decode = msgspec.json.Decoder(Finished).decode
-        sizes = _sizes(self._folder)
         rejected = _sizes(self._folder / batches.REJECTED)
-        wanted = {part.name for part in self._plan.parts}
-        found = {}
-        for line in self._lines():
-            with suppress(msgspec.DecodeError):  # of a kill in the middle of a line
-                part = decode(line)
-                name = batches.file_of(part.name, self._plan.format)
-                refused = rejected.get(f"part-{part.name}.jsonl", 0)
-                is_whole = (sizes.get(name), refused) == (part.size, part.rejected_size)
-                if part.name in wanted and is_whole:
-                    found[part.name] = part
-        return found
+        return self._journal.finished(self._plan, _sizes(self._folder), rejected)
 
     def add(self, part: Scored) -> None:
         """Note that a part is done."""
-        if self._journal is None:
-            # A line of its own after one that a kill has cut off.
-            self._journal = (self._folder / batches.JOURNAL).open("ab")
-            self._journal.write(b"\n")
-        self._journal.write(msgspec.json.encode(part) + b"\n")
-        self._journal.flush()
+        self._journal.add(part)
 
     def counts(self) -> Iterator[Mapping[str, Counts]]:
         """Return the counts of each part that is done."""
-        decode = msgspec.json.Decoder(Scored).decode
-        known: set[str] = set()
-        for line in self._lines():
-            with suppress(msgspec.DecodeError):
-                part = decode(line)
-                if part.name not in known:
-                    known.add(part.name)
-                    yield part.counts
+        return self._journal.counts()
 
     def commit(self, manifest: Manifest) -> str:
         """Publish the run, all of it or nothing; return its folder.
@@ -138,8 +125,7 @@ class FolderRun:
 
     def close(self) -> None:
         """Close the journal."""
-        if self._journal is not None:
-            self._journal.close()
+        self._journal.close()
 
     def _clean(self) -> None:
         """Remove rejected rows of parts that are none of the plan."""
@@ -152,10 +138,6 @@ class FolderRun:
         for folder in (self._folder, self._folder / batches.REJECTED):
             for leftover in folder.glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
-
-    def _lines(self) -> Iterator[bytes]:
-        with suppress(FileNotFoundError), (self._folder / batches.JOURNAL).open("rb") as lines:
-            yield from (line for line in lines if line.strip())
 
 
 class ManifestFiles:
@@ -175,7 +157,10 @@ def read(folder: str) -> Manifest | None:
 
     Raises:
         IntegrityError: it is not a manifest.
+        UnavailableError: the store of a URL does not answer.
     """
+    if "://" in folder:
+        return object_runs.read(folder)
     path = Path(folder) / batches.MANIFEST
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)

@@ -32,8 +32,9 @@ def check_no_table(folder: Path) -> None:
         message = f"{folder} is a Delta table, whose folder has files of former versions too"
         raise ConfigError(message, hint=f"name the table itself: --input {folder}")
     if any((folder / "metadata").glob("*.metadata.json")):
-        message = f"{folder} is an Iceberg table, and a batch cannot tell its current files"
-        raise ConfigError(message, hint="export the snapshot to Parquet, and name its folder")
+        message = f"{folder} is an Iceberg table, whose folder has files of former snapshots too"
+        hint = f"name the metadata file of a snapshot: --input {folder}/metadata/NAME.metadata.json"
+        raise ConfigError(message, hint=hint)
 
 
 def files_of(address: str, text: str) -> Sequence[str]:

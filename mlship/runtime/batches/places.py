@@ -5,11 +5,15 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from mlship import files
 from mlship.domain import batch
 from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
+
+_DRIVERS: Final = frozenset(
+    {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs"}
+)
 
 
 def is_url(path: str) -> bool:
@@ -78,6 +82,11 @@ def fsspec(path: str) -> Any:
     return importlib.import_module("fsspec")
 
 
+def is_of_driver(error: Exception) -> bool:
+    """Return whether an error is one of a driver of fsspec, of which some are no OSError."""
+    return type(error).__module__.partition(".")[0] in _DRIVERS
+
+
 @contextmanager
 def faults_of(path: str) -> Iterator[None]:
     """Map what goes wrong with a file to an error that names it."""
@@ -90,8 +99,10 @@ def faults_of(path: str) -> Iterator[None]:
     except ImportError as error:
         message = f"{path} needs a driver: {error}"
         raise ConfigError(message, hint="pip install what the message names") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_of_driver(error):
+            raise
+        reason = getattr(error, "strerror", "") or str(error)
         message = f"cannot read {path}: {reason}"
         hint = "correct its permissions, or check the network and the credentials"
         raise UnavailableError(message, hint=hint) from error

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from mlship.domain.bundle import ID
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError, UnavailableError
 from mlship.runtime.batches.partition import Rejected
-from mlship.runtime.batches.places import fsspec, is_url
+from mlship.runtime.batches.places import fsspec, is_of_driver, is_url
 
 _CHUNK: Final = 4 << 20
 
@@ -78,6 +79,9 @@ class Outputs:
 
     def discard(self) -> None:
         """Remove what was written."""
+        for file in (self._file, self._rejected):
+            if file is not None and is_url(file.path):
+                file.discard()
         # Otherwise its end is written when it is collected, to a file that is closed.
         with suppress(Exception):
             self._writer.close()
@@ -96,9 +100,7 @@ class _New:
             if is_url(path):
                 self._temporary = None
                 self._system, name = fsspec(path).core.url_to_fs(path)
-                self._system.makedirs(name.rpartition("/")[0], exist_ok=True)
-                self._digest = hashlib.sha256()
-                self.file = _Digesting(self._system.open(name, "wb"))  # type: ignore[assignment]
+                self.file = _Digesting(_opened(self._system, name))  # type: ignore[assignment]
             else:
                 place = Path(path)
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -121,10 +123,23 @@ class _New:
 
     def discard(self) -> None:
         with suppress(Exception):
-            self.file.close()
+            if self._temporary is None:
+                own: Any = self.file
+                own.discard()
+            else:
+                self.file.close()
         if self._temporary is not None:
             with suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
+
+
+def _opened(system: Any, name: str) -> Any:
+    """Open a file of fsspec for writing. A store has no folders, and to make one makes a bucket."""
+    try:
+        return system.open(name, "wb")
+    except FileNotFoundError:
+        system.makedirs(name.rpartition("/")[0], exist_ok=True)
+        return system.open(name, "wb")
 
 
 class _Digesting:
@@ -162,6 +177,14 @@ class _Digesting:
             self.closed = True
             self._file.close()
 
+    def discard(self) -> None:
+        # To close it would put what was written in its place; its writer still adds an end.
+        self.closed = True
+        self._file.discard()
+        with suppress(AttributeError):  # otherwise it is closed when it is collected
+            self._file.closed = True
+        self._file = io.BytesIO()
+
 
 def _writer(file: _New, form: OutputFormat, schema: Any) -> Any:
     if form == "csv":
@@ -195,11 +218,14 @@ def _faults_of(path: str) -> Iterator[None]:
         yield
     except MlshipError:
         raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        hint = "correct its permissions" if error.errno == errno.EACCES else "free disk space"
-        if error.errno not in (errno.EACCES, errno.ENOSPC, errno.EDQUOT):
-            hint = "check the disk or the network"
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if not isinstance(error, OSError) and not is_of_driver(error):
+            raise
+        reason = os.strerror(number) if number else str(error)
+        hint = "correct its permissions" if number == errno.EACCES else "free disk space"
+        if number not in (errno.EACCES, errno.ENOSPC, errno.EDQUOT):
+            hint = "check the disk or the network, and that the bucket exists"
         raise UnavailableError(
             f"cannot write {path}: {reason}; nothing was published",
             hint=f"{hint}, then run `mlship batch` again: finished parts are kept",
