@@ -9,7 +9,7 @@ import msgspec
 from mlship.config.stream import StreamConfig
 from mlship.domain.deployment import Route, slot_of
 from mlship.domain.stream import Plan, Side
-from mlship.domain.streaming import Given, OutcomeMessages, Selection, Workers
+from mlship.domain.streaming import Backlog, Backlogs, Given, OutcomeMessages, Selection, Workers
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -23,6 +23,38 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 
 _LOOK_SECONDS = 0.25
 _OUTCOMES = 1000
+
+
+class Streamed(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream and how far it is behind.
+
+    Attributes:
+        input: the topic that is read.
+        output: the topic of predictions.
+        backlog: of its group.
+    """
+
+    input: str
+    output: str
+    backlog: Backlog
+
+    @property
+    def sentence(self) -> str:
+        """What people are told."""
+        name, told = f"stream {self.input} -> {self.output}", self.backlog
+        if told.behind is None:
+            return f"{name}: how far it is behind is unknown: {told.fault}"
+        count = f"{told.behind:,} message{'' if told.behind == 1 else 's'} behind"
+        workers = f"{told.workers} worker{'' if told.workers == 1 else 's'}"
+        return f"{name}: {count}, {workers if told.workers else 'no worker'}"
+
+
+def streamed(pipeline: Pipeline, backlogs: Backlogs | None) -> Streamed | None:
+    """Return how far the stream of a project is behind; `None` if it has none."""
+    config = pipeline.config.stream
+    if config is None or backlogs is None:
+        return None
+    return Streamed(input=config.input, output=config.output, backlog=backlogs.backlog())
 
 
 def section(pipeline: Pipeline) -> StreamConfig:

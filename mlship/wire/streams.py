@@ -16,6 +16,8 @@ from mlship.wire import backends
 
 if TYPE_CHECKING:
     from mlship.adapters.streams.background import Background
+    from mlship.adapters.streams.backlog import KafkaBacklog
+    from mlship.adapters.streams.clients import Clients
     from mlship.adapters.streams.dead_letters import KafkaDeadLetters
     from mlship.adapters.streams.outcomes import KafkaOutcomes
     from mlship.adapters.streams.workers import LocalWorkers
@@ -106,6 +108,24 @@ def outcome_messages(
 
     told = settings(pipeline.config, stream, pipeline.state)
     return KafkaOutcomes(Clients(told, _secrets(stream, environment)), told, stream.outcomes)
+
+
+def stream_backlogs(pipeline: Pipeline, environment: Mapping[str, str]) -> "KafkaBacklog | None":
+    """Return the consumer group of a project's stream; `None` if it has no stream."""
+    from mlship.adapters.streams.backlog import KafkaBacklog
+
+    stream = pipeline.config.stream
+    if stream is None:
+        return None
+    told = settings(pipeline.config, stream, pipeline.state)
+
+    def clients() -> "Clients":
+        # When they are asked: a missing variable hides nothing else that `status` shows.
+        from mlship.adapters.streams.clients import Clients
+
+        return Clients(told, _secrets(stream, environment))
+
+    return KafkaBacklog(clients, told)
 
 
 def look(pipeline: Pipeline, environment: Mapping[str, str]) -> str:
