@@ -157,8 +157,16 @@ class Reader:
                     self.seen.append(Seen(time.monotonic(), each.key() or b"", release.decode()))
 
 
-def followed(routes: list[Ruled], seen: list[Seen]) -> tuple[int, list[float]]:
-    """Return how many outputs came late, and how long after each change the last old one came."""
+def followed(
+    routes: list[Ruled], seen: list[Seen], early: float = SLACK
+) -> tuple[int, list[float]]:
+    """Return how many outputs came late, and how long after each change the last old one came.
+
+    Args:
+        routes: as they were seen.
+        seen: the outputs.
+        early: how long before the watcher a worker may see a route.
+    """
     late, lags = 0, [0.0] * len(routes)
     number = 0
     for output in seen:
@@ -170,7 +178,7 @@ def followed(routes: list[Ruled], seen: list[Seen]) -> tuple[int, list[float]]:
         # A worker may see a route before the watcher does: that is none that is late.
         is_early = (
             number + 1 < len(routes)
-            and routes[number + 1].since - output.time < SLACK
+            and routes[number + 1].since - output.time < early
             and routes[number + 1].choice.of(key).name == output.release
         )
         if place < number and not is_early:

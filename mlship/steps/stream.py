@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from mlship.config.stream import StreamConfig
+from mlship.domain import bundle as bundles
 from mlship.domain.deployment import Route, slot_of
 from mlship.domain.stream import Plan, Side
 from mlship.domain.streaming import Backlog, Backlogs, Given, OutcomeMessages, Selection, Workers
@@ -23,6 +24,8 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 
 _LOOK_SECONDS = 0.25
 _OUTCOMES = 1000
+CLIENT = ("confluent-kafka", "xxhash")
+"""Packages that an image needs for the workers of a stream."""
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +70,28 @@ def section(pipeline: Pipeline) -> StreamConfig:
         message = "mlship.yaml has no section stream"
         raise ConfigError(message, hint="add stream.brokers, stream.input and stream.output")
     return pipeline.config.stream
+
+
+def image_with_client(pipeline: Pipeline) -> str:
+    """Return the image of the champion, by digest, which has the client of Kafka.
+
+    Raises:
+        NotFoundError: there is no champion, or it has no image in a registry.
+        ConfigError: its image does not have the client.
+    """
+    records = pipeline.read()
+    champion = records.history.champion
+    if champion is None:
+        message = "there is no champion yet, whose image the workers of the stream run"
+        raise NotFoundError(message, hint="run `mlship deploy-production` first")
+    artifact = pipeline.artifact(champion, PRODUCTION, records)
+    pins = bundles.read(pipeline.bundle(champion)).requirements
+    missing = [name for name in CLIENT if not any(pin.startswith(f"{name}==") for pin in pins)]
+    if missing:
+        message = f"the image of {champion} does not have {' and '.join(missing)}"
+        hint = f"add {', '.join(missing)} to requirements.txt, and promote a release with it"
+        raise ConfigError(message, hint=hint)
+    return artifact.location
 
 
 def selection(partition: int | None, first: int | None, last: int | None) -> Selection:

@@ -26,6 +26,8 @@ from mlship.wire.streams import (
     outcome_messages,
     stream_background,
     stream_backlogs,
+    stream_files,
+    stream_plan,
     stream_workers,
 )
 
@@ -59,6 +61,8 @@ __all__ = [
     "repository",
     "stream_background",
     "stream_backlogs",
+    "stream_files",
+    "stream_plan",
     "stream_workers",
     "top_of",
 ]

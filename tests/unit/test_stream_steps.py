@@ -32,6 +32,7 @@ from mlship.steps.status import status
 from mlship.steps.train import train
 from mlship.wire import streams
 from tests.fakes.ports import CONFIG, World, world
+from tests.harness.samples import nothing
 
 STREAM = StreamConfig(brokers="one:9092", input="in", output="out")
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -258,6 +259,18 @@ def test_a_fault_of_kafka_names_its_object_and_a_next_step(
     assert type(error) is kind
     assert says in error.message
     assert error.hint
+
+
+def test_workers_in_a_cluster_need_an_image_with_the_client(here: World) -> None:
+    with pytest.raises(NotFoundError, match="no champion yet"):
+        stream.image_with_client(here.pipeline)
+    chosen = released(here)
+    here.pipeline.learn(chosen, "promote", "passed", nothing("promote"))
+    with pytest.raises(ConfigError, match="does not have confluent-kafka and xxhash") as caught:
+        stream.image_with_client(here.pipeline)
+    assert caught.value.hint.startswith("add confluent-kafka, xxhash to requirements.txt")
+    with pytest.raises(ConfigError, match="target production is local"):
+        streams.stream_files(here.pipeline)
 
 
 class Backlogs:
