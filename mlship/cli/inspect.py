@@ -1,5 +1,6 @@
 """Commands that only read: doctor, status, report, trace."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,11 +84,13 @@ def status(
 
     Example: mlship status --json
     """
+    from mlship import wire
     from mlship.cli.status_view import show_status
     from mlship.steps.status import status as status_step
 
     options = session(context)
-    result = status_step(options.pipeline(purpose="read"), ask)
+    pipeline = options.pipeline(purpose="read")
+    result = status_step(pipeline, ask, wire.stream_backlogs(pipeline, os.environ))
     if options.json and not result.silent:
         output.as_json(result)
         return

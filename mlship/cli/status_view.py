@@ -164,9 +164,14 @@ def _remarks(result: "Status", *, everything: bool) -> None:
 
 
 def _elsewhere(result: "Status") -> list[str]:
-    """Return what is to be said of batches and schedules."""
+    """Return what is to be said of batches, streams and schedules."""
     batches = [_batch(result.batch)] if result.batch else []
-    return [*batches, *(schedule.alarm for schedule in result.schedules if schedule.alarm)]
+    streams = [result.stream.sentence] if result.stream else []
+    return [
+        *batches,
+        *streams,
+        *(schedule.alarm for schedule in result.schedules if schedule.alarm),
+    ]
 
 
 def _batch(last: "LastBatch") -> str:

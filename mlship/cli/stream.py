@@ -1,8 +1,9 @@
-"""The commands of streams: run, stop and replay."""
+"""The commands of streams: run, stop, render and replay."""
 
 import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,7 +11,9 @@ from mlship.cli import output
 from mlship.cli.options import group
 from mlship.cli.session import session
 
-app = group("Answer messages of Kafka: run, stop, replay.")
+app = group("Answer messages of Kafka.")
+
+WRITER = "`mlship stream render`"
 
 
 @app.command("run")
@@ -70,6 +73,42 @@ def stop(context: typer.Context) -> None:
         output.as_json({"stopped": pid})
         return
     output.line(f"stopped process {pid}" if pid else "no stream was running")
+
+
+@app.command("render")
+def render(
+    context: typer.Context,
+    into: Annotated[Path, typer.Argument(metavar="DIR", help="The folder, created if missing.")],
+    engine: Annotated[
+        Literal["kubernetes", "spark"], typer.Option(help="What the workers run on.")
+    ] = "kubernetes",
+) -> None:
+    """Write a stream for Kubernetes or Spark to a folder.
+
+    On Kubernetes, for `kubectl apply`: workers that run the image of the champion, which needs
+    confluent-kafka and xxhash, ask the pods of production, and follow its route. With --engine
+    spark, a job of Structured Streaming for `spark-submit`, by the route as it is now; its outputs
+    are written at least once. A file that you edited is left alone, with exit code 8.
+
+    Example: mlship stream render deploy
+    """
+    from mlship import files, wire
+    from mlship.steps.preview import write_rendered
+    from mlship.templates import stream_job
+
+    options = session(context)
+    pipeline = options.pipeline()
+    if engine == "spark":
+        texts = {stream_job.NAME: stream_job.render(*wire.stream_plan(pipeline))}
+    else:
+        texts = wire.stream_files(pipeline)
+    signed = {into / name: files.signed(text, WRITER) for name, text in texts.items()}
+    paths = [str(path) for path in write_rendered(signed, into, (WRITER,))]
+    if options.json:
+        output.as_json({"files": paths})
+        return
+    for path in paths:
+        output.line(path)
 
 
 @app.command("replay")

@@ -22,6 +22,7 @@ _VALUES: Final = (
     "domain/private.py",
     "domain/profiles.py",
     "domain/stream.py",
+    "domain/stream_cluster.py",
     "domain/stream_faults.py",
 )
 """The modules of mlship that mlship.runtime imports; tests/architecture checks the list."""

@@ -57,6 +57,20 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Annotated[int, Meta(ge=1, le=256)],
         Meta(description="processes that read; more than the topic has partitions are idle"),
     ] = 1
+    max_workers: Annotated[
+        Annotated[int, Meta(ge=1, le=256)] | None,
+        Meta(
+            description="on Kubernetes, scale the workers up to this, by CPU or `lag`; default: no "
+            "autoscaling"
+        ),
+    ] = None
+    lag: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="on Kubernetes with KEDA, messages behind for each worker at which one is "
+            "added; default: scaled by CPU"
+        ),
+    ] = None
     max_rows: Annotated[
         Annotated[int, Meta(ge=1, le=50_000)], Meta(description="most messages of a transaction")
     ] = 5000

@@ -71,6 +71,29 @@ class DeadLetters(Protocol):
         """
 
 
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream has not answered yet.
+
+    Attributes:
+        behind: messages after the committed offsets of the group; `None` if no broker told.
+        partitions: messages behind in each partition that has any, by its number.
+        workers: members of the group; `None` if no broker told.
+        fault: why it is not known; empty if it is.
+    """
+
+    behind: int | None = None
+    partitions: dict[int, int] = {}
+    workers: int | None = None
+    fault: str = ""
+
+
+class Backlogs(Protocol):
+    """The consumer group of a stream."""
+
+    def backlog(self) -> Backlog:
+        """Return how far it is behind, within some seconds; it raises nothing."""
+
+
 class Given(NamedTuple):
     """A message of the outcomes topic."""
 

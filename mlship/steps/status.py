@@ -25,12 +25,14 @@ from mlship.domain.history import History, overridden
 from mlship.domain.override import Overridden
 from mlship.domain.records import Records
 from mlship.domain.release import Release
+from mlship.domain.streaming import Backlogs
 from mlship.domain.versions import Version
 from mlship.errors import IntegrityError, MlshipError, UnavailableError
 from mlship.steps.drift import due_split, of_split
 from mlship.steps.ignored import Doubted, Void
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
+from mlship.steps.stream import Streamed, streamed
 from mlship.steps.tick import Scheduled, scheduled
 
 _ROLES: Final = ("champion", "challenger")
@@ -101,6 +103,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         batch: the last one, if there was any.
         override: by which the challenger has more traffic than configured, if there is one.
         schedules: with their last and next ticks, and one that is overdue.
+        stream: how far it is behind, if the project has one.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     override: Overridden | None = None
     batch: LastBatch | None = None
     schedules: tuple[Scheduled, ...] = ()
+    stream: Streamed | None = None
 
 
 class _Looked(NamedTuple):
@@ -133,13 +137,14 @@ class _Looked(NamedTuple):
     unanswered: int | None = None
 
 
-def status(pipeline: Pipeline, ask: int = 0) -> Status:
+def status(pipeline: Pipeline, ask: int = 0, backlogs: Backlogs | None = None) -> Status:
     """Return the status of all targets, also if some cannot be asked. It is read-only.
 
     Args:
         pipeline: the project.
         ask: how many requests to send to each target, to see which releases answer. They are no
             predictions.
+        backlogs: of the stream; `None` if there is none to ask.
     """
     records = pipeline.look()
     history = records.history
@@ -183,6 +188,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         override=overridden(history.challenger, records) if history.challenger else None,
         schedules=scheduled(pipeline, records),
         batch=_last_batch(records),
+        stream=streamed(pipeline, backlogs),
     )
 
 

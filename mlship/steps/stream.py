@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from mlship.config.stream import StreamConfig
+from mlship.domain import bundle as bundles
 from mlship.domain.deployment import Route, slot_of
 from mlship.domain.stream import Plan, Side
-from mlship.domain.streaming import Given, OutcomeMessages, Selection, Workers
+from mlship.domain.streaming import Backlog, Backlogs, Given, OutcomeMessages, Selection, Workers
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -23,6 +24,40 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 
 _LOOK_SECONDS = 0.25
 _OUTCOMES = 1000
+CLIENT = ("confluent-kafka", "xxhash")
+"""Packages that an image needs for the workers of a stream."""
+
+
+class Streamed(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream and how far it is behind.
+
+    Attributes:
+        input: the topic that is read.
+        output: the topic of predictions.
+        backlog: of its group.
+    """
+
+    input: str
+    output: str
+    backlog: Backlog
+
+    @property
+    def sentence(self) -> str:
+        """What people are told."""
+        name, told = f"stream {self.input} -> {self.output}", self.backlog
+        if told.behind is None:
+            return f"{name}: how far it is behind is unknown: {told.fault}"
+        count = f"{told.behind:,} message{'' if told.behind == 1 else 's'} behind"
+        workers = f"{told.workers} worker{'' if told.workers == 1 else 's'}"
+        return f"{name}: {count}, {workers if told.workers else 'no worker'}"
+
+
+def streamed(pipeline: Pipeline, backlogs: Backlogs | None) -> Streamed | None:
+    """Return how far the stream of a project is behind; `None` if it has none."""
+    config = pipeline.config.stream
+    if config is None or backlogs is None:
+        return None
+    return Streamed(input=config.input, output=config.output, backlog=backlogs.backlog())
 
 
 def section(pipeline: Pipeline) -> StreamConfig:
@@ -35,6 +70,28 @@ def section(pipeline: Pipeline) -> StreamConfig:
         message = "mlship.yaml has no section stream"
         raise ConfigError(message, hint="add stream.brokers, stream.input and stream.output")
     return pipeline.config.stream
+
+
+def image_with_client(pipeline: Pipeline) -> str:
+    """Return the image of the champion, by digest, which has the client of Kafka.
+
+    Raises:
+        NotFoundError: there is no champion, or it has no image in a registry.
+        ConfigError: its image does not have the client.
+    """
+    records = pipeline.read()
+    champion = records.history.champion
+    if champion is None:
+        message = "there is no champion yet, whose image the workers of the stream run"
+        raise NotFoundError(message, hint="run `mlship deploy-production` first")
+    artifact = pipeline.artifact(champion, PRODUCTION, records)
+    pins = bundles.read(pipeline.bundle(champion)).requirements
+    missing = [name for name in CLIENT if not any(pin.startswith(f"{name}==") for pin in pins)]
+    if missing:
+        message = f"the image of {champion} does not have {' and '.join(missing)}"
+        hint = f"add {', '.join(missing)} to requirements.txt, and promote a release with it"
+        raise ConfigError(message, hint=hint)
+    return artifact.location
 
 
 def selection(partition: int | None, first: int | None, last: int | None) -> Selection:

@@ -21,7 +21,15 @@ from mlship.wire.installed import installed
 from mlship.wire.load import draw_load, generator
 from mlship.wire.personal import personal_key
 from mlship.wire.processes import own_commands
-from mlship.wire.streams import dead_letters, outcome_messages, stream_background, stream_workers
+from mlship.wire.streams import (
+    dead_letters,
+    outcome_messages,
+    stream_background,
+    stream_backlogs,
+    stream_files,
+    stream_plan,
+    stream_workers,
+)
 
 __all__ = [
     "CONFIG",
@@ -52,6 +60,9 @@ __all__ = [
     "read",
     "repository",
     "stream_background",
+    "stream_backlogs",
+    "stream_files",
+    "stream_plan",
     "stream_workers",
     "top_of",
 ]

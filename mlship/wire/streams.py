@@ -4,18 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mlship.config.project import Config
 from mlship.config.stream import StreamConfig
 from mlship.domain.environment import of_serving
 from mlship.domain.ports import Progress
-from mlship.domain.stream import Settings
+from mlship.domain.stream import Plan, Settings
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.stream import section
+from mlship.steps.stream import image_with_client, plan_of, section
 from mlship.wire import backends
 
 if TYPE_CHECKING:
     from mlship.adapters.streams.background import Background
+    from mlship.adapters.streams.backlog import KafkaBacklog
+    from mlship.adapters.streams.clients import Clients
     from mlship.adapters.streams.dead_letters import KafkaDeadLetters
     from mlship.adapters.streams.outcomes import KafkaOutcomes
     from mlship.adapters.streams.workers import LocalWorkers
@@ -106,6 +110,60 @@ def outcome_messages(
 
     told = settings(pipeline.config, stream, pipeline.state)
     return KafkaOutcomes(Clients(told, _secrets(stream, environment)), told, stream.outcomes)
+
+
+def stream_backlogs(pipeline: Pipeline, environment: Mapping[str, str]) -> "KafkaBacklog | None":
+    """Return the consumer group of a project's stream; `None` if it has no stream."""
+    from mlship.adapters.streams.backlog import KafkaBacklog
+
+    stream = pipeline.config.stream
+    if stream is None:
+        return None
+    told = settings(pipeline.config, stream, pipeline.state)
+
+    def clients() -> "Clients":
+        # When they are asked: a missing variable hides nothing else that `status` shows.
+        from mlship.adapters.streams.clients import Clients
+
+        return Clients(told, _secrets(stream, environment))
+
+    return KafkaBacklog(clients, told)
+
+
+def stream_files(pipeline: Pipeline) -> dict[str, str]:
+    """Return the objects of a stream in the cluster of production, as YAML by file name.
+
+    Raises:
+        ConfigError: production runs in no cluster, or not as the workers need it.
+        NotFoundError: there is no champion, whose image the workers run.
+    """
+    from mlship.adapters.targets.kubernetes import stream_manifests
+    from mlship.adapters.targets.kubernetes.manifests import Scope, files
+
+    stream, production = section(pipeline), backends.target_config(pipeline.config, PRODUCTION)
+    if production.kind == "local":
+        message = "target production is local: `mlship stream run` runs its workers"
+        raise ConfigError(message, hint="set targets.production.kind to kubernetes or gke")
+    told = msgspec.structs.replace(settings(pipeline.config, stream, pipeline.state), log="")
+    scope = Scope(project=pipeline.config.name, target=PRODUCTION, home=pipeline.home)
+    image = image_with_client(pipeline)
+    return files(stream_manifests.render(scope, production, stream, told, image))
+
+
+def stream_plan(pipeline: Pipeline) -> tuple[Settings, Plan]:
+    """Return what a job of Spark is told of a stream: its settings, and the plan of the route.
+
+    Raises:
+        ConfigError: a setting cannot be one of Spark's.
+        NotFoundError: no release gets traffic.
+    """
+    stream = section(pipeline)
+    told = msgspec.structs.replace(settings(pipeline.config, stream, pipeline.state), log="")
+    if stream.variables:
+        message = "the clients of Spark read no variables, and stream.variables names some"
+        hint = "remove them, and give Spark a keystore or a JAAS file in stream.options"
+        raise ConfigError(message, hint=hint)
+    return told, plan_of(pipeline, pipeline.target(PRODUCTION).routes())
 
 
 def look(pipeline: Pipeline, environment: Mapping[str, str]) -> str:

@@ -29,8 +29,8 @@ _PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{guarded}
+listeners=PLAINTEXT://{host}:{port},SASL://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://{host}:{port},SASL://127.0.0.1:{guarded}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
 sasl.enabled.mechanisms=PLAIN
@@ -59,21 +59,28 @@ class Broker:
 
     Args:
         folder: for its data and its log.
+        host: this machine's address for those who ask, pods of a cluster for one.
 
     Attributes:
         address: for all, who may do everything.
         guarded: asks for the password of the user `ada`, who may do nothing.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.port = unused_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self._host = host
+        self.address = f"{host}:{self.port}"
         guarded = unused_port()
         self.guarded = f"127.0.0.1:{guarded}"
         self._log = folder / "log"
         self._file = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
-        ports = {"port": self.port, "guarded": guarded, "controller": unused_port()}
+        ports: dict[str, Any] = {
+            "port": self.port,
+            "host": host,
+            "guarded": guarded,
+            "controller": unused_port(),
+        }
         text = _PROPERTIES.format(**ports, folder=folder, password=PASSWORD)
         self._file.write_text(text)
         (folder / "data").mkdir()
@@ -164,7 +171,7 @@ class Broker:
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", self.port)):
+            if probe.connect_ex((self._host, self.port)):
                 return False
         return bool(
             AdminClient({"bootstrap.servers": self.address, "log_level": "2"}).list_topics(
@@ -182,11 +189,11 @@ class Broker:
 
 
 @contextmanager
-def broker() -> Iterator[Broker]:
+def broker(host: str = "127.0.0.1") -> Iterator[Broker]:
     """Give a running broker of its own; remove it afterwards."""
     require("kafka", is_installed(), HINT)
     with tempfile.TemporaryDirectory(prefix="mlship-kafka-", ignore_cleanup_errors=True) as folder:
-        made = Broker(Path(folder))
+        made = Broker(Path(folder), host)
         made.start()
         try:
             yield made

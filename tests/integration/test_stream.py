@@ -13,6 +13,7 @@ import fastavro
 import msgspec
 import pytest
 
+from mlship.adapters.streams.backlog import KafkaBacklog
 from mlship.adapters.streams.clients import Clients
 from mlship.adapters.streams.dead_letters import KafkaDeadLetters
 from mlship.adapters.streams.workers import LocalWorkers
@@ -88,9 +89,11 @@ def test_poison_is_set_aside_and_replayed_once(broker: Broker, tmp_path: Path) -
     hook = "import os\ndef preprocess(rows):\n"
     hook += "    if (rows.sepal_length == 66.0).any():\n        os.abort()\n    return rows\n"
     told = of(broker, "poison")
+    # Not older than the topic's retention: the broker deletes what is, 30 s after its start.
+    an_hour_ago = int(time.time() * 1000) - 3_600_000
     plan = Plan(revision="1", sides=(side(tmp_path, preprocess=hook),))
     bad: list[dict[str, object]] = [
-        {"value": b"no", "key": b"-1", "headers": [("own", b"1")], "timestamp": 5000},
+        {"value": b"no", "key": b"-1", "headers": [("own", b"1")], "timestamp": an_hour_ago},
         {"value": json.dumps({**row(1), "sepal_length": 66.0}).encode(), "key": b"-2"},
         {"value": None, "key": b"-3"},
     ]
@@ -112,7 +115,7 @@ def test_poison_is_set_aside_and_replayed_once(broker: Broker, tmp_path: Path) -
     again = [each for each in broker.read(told.input) if each.key() == b"-1"]
     assert [each.value() for each in again] == [b"no", b"no"]
     assert again[0].headers() == again[1].headers() == [("own", b"1")]
-    assert again[0].timestamp() == again[1].timestamp() == (1, 5000)
+    assert again[0].timestamp() == again[1].timestamp() == (1, an_hour_ago)
     place = next(each for each in dead if each.key() == b"-1")
     chosen = Selection(partition=place.partition(), first=place.offset(), last=place.offset())
     assert letters.replay(chosen).count == 1
@@ -143,6 +146,28 @@ def test_a_change_of_the_route_is_followed_while_messages_flow(
         release = dict(each.headers() or ())[stream.RELEASE]
         is_second = 200 <= int((each.key() or b"").decode()) < 400
         assert release == (b"iris@b" if is_second else b"iris@a")
+
+
+def test_how_far_a_stream_is_behind_is_told_within_seconds(broker: Broker, tmp_path: Path) -> None:
+    told = of(broker, "behind")
+    backlogs = KafkaBacklog(lambda: Clients(told, {}), told)
+    broker.send(told.input, messages(30))
+    asked = backlogs.backlog()
+    assert (asked.behind, sum(asked.partitions.values()), asked.workers) == (30, 30, 0)
+    with running(tmp_path / "state", told, Plan(revision="1", sides=(side(tmp_path),))):
+        broker.read(told.output, 30)
+        until(lambda: backlogs.backlog().behind == 0)
+        assert backlogs.backlog().workers == 1
+        broker.pause()
+        started = time.monotonic()
+        silent = backlogs.backlog()
+        broker.resume()
+        assert (silent.behind, silent.workers) == (None, None)
+        assert silent.fault == f"no broker at {told.brokers} answered within 3 s"
+        assert time.monotonic() - started < 6
+    nowhere = settings(broker, "nowhere")
+    fault = KafkaBacklog(lambda: Clients(nowhere, {}), nowhere).backlog().fault
+    assert "topic nowhere-input does not exist" in fault
 
 
 def test_what_is_wrong_at_the_brokers_ends_the_start(broker: Broker, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mlship.domain.lines import lines_of
 from mlship.domain.prediction import Prediction
 from mlship.domain.release import Release
 from mlship.domain.stream import REGISTRY, Plan
-from mlship.domain.streaming import Given, Selection
+from mlship.domain.streaming import Backlog, Given, Selection
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -28,9 +28,11 @@ from mlship.errors import (
     UnavailableError,
 )
 from mlship.steps import stream
+from mlship.steps.status import status
 from mlship.steps.train import train
 from mlship.wire import streams
 from tests.fakes.ports import CONFIG, World, world
+from tests.harness.samples import nothing
 
 STREAM = StreamConfig(brokers="one:9092", input="in", output="out")
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -257,3 +259,48 @@ def test_a_fault_of_kafka_names_its_object_and_a_next_step(
     assert type(error) is kind
     assert says in error.message
     assert error.hint
+
+
+def test_workers_in_a_cluster_need_an_image_with_the_client(here: World) -> None:
+    with pytest.raises(NotFoundError, match="no champion yet"):
+        stream.image_with_client(here.pipeline)
+    chosen = released(here)
+    here.pipeline.learn(chosen, "promote", "passed", nothing("promote"))
+    with pytest.raises(ConfigError, match="does not have confluent-kafka and xxhash") as caught:
+        stream.image_with_client(here.pipeline)
+    assert caught.value.hint.startswith("add confluent-kafka, xxhash to requirements.txt")
+    with pytest.raises(ConfigError, match="target production is local"):
+        streams.stream_files(here.pipeline)
+
+
+class Backlogs:
+    """Tells what it was made with."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+
+    def backlog(self) -> Backlog:
+        return self._backlog
+
+
+@pytest.mark.parametrize(
+    ("backlog", "expected"),
+    [
+        (Backlog(behind=1234, workers=2), "1,234 messages behind, 2 workers"),
+        (Backlog(behind=1, workers=0), "1 message behind, no worker"),
+        (Backlog(behind=0, workers=1), "0 messages behind, 1 worker"),
+        (
+            Backlog(fault="no broker answered"),
+            "how far it is behind is unknown: no broker answered",
+        ),
+    ],
+)
+def test_status_tells_how_far_a_stream_is_behind(
+    tmp_path: Path, backlog: Backlog, expected: str
+) -> None:
+    pipeline = world(tmp_path).pipeline
+    assert status(pipeline, backlogs=Backlogs(backlog)).stream is None, "the project has no stream"
+    config = msgspec.structs.replace(pipeline.config, stream=STREAM)
+    found = status(dataclasses.replace(pipeline, config=config), backlogs=Backlogs(backlog)).stream
+    assert found is not None
+    assert found.sentence == f"stream in -> out: {expected}"

@@ -52,6 +52,13 @@ class Clients:
             producer.init_transactions(SECONDS)
         return producer
 
+    def admin(self) -> Any:
+        """Return a client that asks brokers what they know of groups and topics."""
+        from confluent_kafka.admin import AdminClient
+
+        with self.mapped(f"stream {self._settings.group}"):
+            return AdminClient(self._common())
+
     def partitions(self, consumer: Any, topic: str) -> list[int]:
         """Return the numbers of a topic's partitions.
 
@@ -104,9 +111,13 @@ class Clients:
         if error.name() in ("_AUTHENTICATION", "_SSL"):
             self._fault = self.named(error, f"stream {self._settings.group}")
 
-    def named(self, error: Any, subject: str) -> MlshipError:
+    def silent(self, seconds: float) -> MlshipError:
+        """Return why no broker answered within some time: a refused login, if that was heard."""
+        return self._fault or stream_faults.silent(self._settings.brokers, seconds)
+
+    def named(self, error: Any, subject: str, seconds: float = SECONDS) -> MlshipError:
         """Return an error of the tree for one of the client."""
         brokers = self._settings.brokers
         if error.name() in ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN"):
-            return stream_faults.silent(brokers, SECONDS)
+            return self.silent(seconds)
         return stream_faults.of_broker(error.name(), error.str(), brokers, subject)

@@ -1,0 +1,151 @@
+"""How far the group of a stream is behind, asked within a time limit."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from mlship.adapters.streams.clients import Clients
+from mlship.domain.stream import Settings
+from mlship.domain.streaming import Backlog
+from mlship.errors import MlshipError
+
+SECONDS: Final = 3.0
+"""For all questions together: `mlship status` has other things to show."""
+
+_PAUSE: Final = 0.2
+_MOVING: Final = frozenset(
+    ("NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "_WAIT_COORD")
+)
+"""Another broker takes over the group, or it is the first group of all: soon there is an answer."""
+
+_T = TypeVar("_T")
+
+
+class KafkaBacklog:
+    """The group of a stream: the port `Backlogs`.
+
+    Args:
+        clients: make the connections.
+        settings: of the stream.
+        seconds: the time limit.
+    """
+
+    def __init__(
+        self, clients: Callable[[], Clients], settings: Settings, seconds: float = SECONDS
+    ) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._seconds = seconds
+
+    def backlog(self) -> Backlog:
+        """Return how many messages wait, and how many workers there are; or why it is not known.
+
+        The end of a partition is that of its committed transactions. What ends a transaction has
+        an offset, too: a topic that is written in transactions may show one for each partition.
+        """
+        try:
+            return _Question(self._clients(), self._settings, self._seconds).answer()
+        except MlshipError as error:
+            return Backlog(fault=error.message)
+
+
+class _Question:
+    """Asks the brokers; all calls share one deadline."""
+
+    def __init__(self, clients: Clients, settings: Settings, seconds: float) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._admin = clients.admin()
+
+    def answer(self) -> Backlog:
+        from confluent_kafka import admin
+
+        group, topic = self._settings.group, self._settings.input
+        place, subject = self._clients.library.TopicPartition, f"topic {topic}"
+        known = self._asked(subject, lambda left: self._admin.list_topics(topic, timeout=left))
+        error = known.topics[topic].error
+        if error is not None:
+            raise self._clients.named(error, subject, self._seconds)
+        places = [place(topic, number) for number in known.topics[topic].partitions]
+        committed_only = self._clients.library.IsolationLevel.READ_COMMITTED
+
+        def offsets(spec: Any) -> dict[int, int]:
+            futures = self._asked(
+                subject,
+                lambda left: self._admin.list_offsets(
+                    dict.fromkeys(places, spec),
+                    isolation_level=committed_only,
+                    request_timeout=left,
+                ),
+            )
+            return {
+                each.partition: self._asked(subject, future.result).offset
+                for each, future in futures.items()
+            }
+
+        starts = self._committed(group, places)
+        ends = offsets(admin.OffsetSpec.latest())
+        if starts.keys() != ends.keys():
+            # A new group begins with the first message.
+            starts = offsets(admin.OffsetSpec.earliest()) | starts
+        behind = {number: max(0, end - starts[number]) for number, end in ends.items()}
+        return Backlog(
+            behind=sum(behind.values()),
+            partitions={number: count for number, count in sorted(behind.items()) if count},
+            workers=self._members(group),
+        )
+
+    def _committed(self, group: str, places: list[Any]) -> dict[int, int]:
+        """Return the committed offsets of a group.
+
+        By a consumer: the call of librdkafka's admin client ends the process if the coordinator
+        moves meanwhile (https://github.com/confluentinc/confluent-kafka-javascript/issues/374).
+        """
+        consumer = self._clients.consumer(group)
+        try:
+            known = self._asked(
+                f"group {group}", lambda left: consumer.committed(places, timeout=left)
+            )
+        finally:
+            consumer.close()
+        for each in known:
+            if each.error is not None:
+                raise self._clients.named(each.error, f"group {group}", self._seconds)
+        return {each.partition: each.offset for each in known if each.offset >= 0}
+
+    def _members(self, group: str) -> int:
+        unknown = self._clients.library.KafkaError.GROUP_ID_NOT_FOUND
+        exception = self._clients.library.KafkaException
+
+        def members(left: float) -> int:
+            futures = self._admin.describe_consumer_groups([group], request_timeout=left)
+            try:
+                return len(futures[group].result(left).members)
+            except exception as error:
+                if error.args[0].code() == unknown:
+                    return 0
+                raise
+
+        return self._asked(f"group {group}", members)
+
+    def _asked(self, subject: str, call: Callable[[float], _T]) -> _T:
+        """Call with the seconds that are left.
+
+        Raises:
+            MlshipError: the brokers do not answer, or refuse.
+        """
+        while True:
+            try:
+                return call(self._left())
+            except self._clients.library.KafkaException as error:
+                fault = error.args[0]
+                if fault.name() not in _MOVING or self._left() < 2 * _PAUSE:
+                    raise self._clients.named(fault, subject, self._seconds) from error
+                time.sleep(_PAUSE)
+            except TimeoutError as error:
+                raise self._clients.silent(self._seconds) from error
+
+    def _left(self) -> float:
+        return max(0.1, self._deadline - time.monotonic())
