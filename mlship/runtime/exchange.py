@@ -8,7 +8,7 @@ import msgspec
 
 from mlship.domain.columns import Columns
 from mlship.runtime import http
-from mlship.runtime.dialects import Call
+from mlship.runtime.dialects import Encode
 from mlship.runtime.http import Request, Response
 from mlship.runtime.jobs import Computer, Job, Table
 from mlship.runtime.memory import SMALL_BODY
@@ -23,7 +23,7 @@ class Exchange(msgspec.Struct, eq=False):
     Attributes:
         request: as received; a large body is not kept.
         request_id: names its predictions.
-        call: what it asks for.
+        encode: writes the response; what was decoded of the request is not kept.
         route: the route, for metrics.
         started: the monotonic time when it arrived.
         reply: gets the response.
@@ -38,7 +38,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     request: Request
     request_id: str
-    call: Call
+    encode: Encode
     route: str
     started: float
     reply: Reply

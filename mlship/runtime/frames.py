@@ -23,6 +23,7 @@ _PLAIN = frozenset(
 """numpy's types, in which only floats have a missing value."""
 _FLOATS = {float}
 _PLAIN_TYPES = {type(None), bool, int, str}
+_EXACT = (bool, int, float, str)
 
 
 Rows: TypeAlias = Columns | Sequence[Row]
@@ -199,8 +200,13 @@ def plain(value: Any, name: str, row: int) -> Value:
     if isinstance(value, float) and not math.isfinite(value):
         message = f"outputs[{row}].{name} is {value}, which is not a valid prediction"
         raise ProjectError(message, hint="check the row: the model or a hook cannot compute it")
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
+    if value is None or type(value) in _EXACT:
+        return value  # type: ignore[no-any-return]  # it has one of these types
+    # Of a class of its own, which no message holds. An enumeration's text is that of its value.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
     message = f"outputs[{row}].{name} has type {type(value).__name__}, which JSON does not have"
     raise ProjectError(message, hint="return only numbers, strings and booleans from the hook")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -102,6 +103,7 @@ class Front:
         """Answer a request of another server, such as the one for gRPC."""
         waiting = _Waiting(self._loop)
         exchange = self.begin(request, waiting)
+        del request  # its body takes memory that nobody counts
         try:
             return await waiting.response
         except asyncio.CancelledError:
@@ -281,13 +283,11 @@ async def _tick(
     stop: asyncio.Event,
 ) -> None:
     loop = asyncio.get_running_loop()
-    count = 0
-    while True:
+    for count in itertools.count(1):
         await asyncio.sleep(CHECK_SECONDS)
         try:
             pool.check()
             commits.check(loop.time())
-            count += 1
             if count % _CHECKS_EVERY == 0:
                 for check in checks:
                     check()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from mlship.runtime.faults import Fault
 from mlship.runtime.jobs import Job, Refused, Table
+from mlship.runtime.pace import MANY, Pace
 
 MESSAGE_SECONDS = 0.01
 """Requests that take so long in total are sent together. One that ends the worker fails all."""
@@ -15,11 +16,12 @@ class JobQueue:
 
     Attributes:
         rows: the number of rows that wait.
+        large: how many of them are of large requests.
     """
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
-        self.rows = 0
+        self.rows = self.large = 0
 
     def __len__(self) -> int:
         """Return the number of jobs, with those that were dropped."""
@@ -28,7 +30,7 @@ class JobQueue:
     def append(self, job: Job) -> None:
         """Let a job wait."""
         self._jobs.append(job)
-        self.rows += job.rows.size
+        self._count(job.rows.size)
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Let jobs that were taken wait again, before all others."""
@@ -38,11 +40,11 @@ class JobQueue:
                 job.is_sent = False
                 job.sent = 0.0
                 self._jobs.appendleft(job)
-                self.rows += job.rows.size
+                self._count(job.rows.size)
 
     def drop(self, job: Job) -> None:
         """Forget the rows of a job that waits."""
-        self.rows -= job.rows.size
+        self._count(job.rows.size, -1)
         job.rows = Table()
 
     def check(self, now: float) -> None:
@@ -54,13 +56,13 @@ class JobQueue:
         while self._jobs and self._jobs[0].is_done:
             self._jobs.popleft()
 
-    def take(self, share: int, row_seconds: float, now: float) -> list[Job]:
+    def take(self, share: int, pace: Pace, now: float) -> list[Job]:
         """Return the next jobs: at most a share, and not more than a message may take."""
         jobs: list[Job] = []
         seconds = 0.0
         while self._jobs and len(jobs) < share:
             job = self._jobs[0]
-            seconds += job.rows.size * row_seconds
+            seconds += pace.of(job.rows.size)
             if jobs and seconds > MESSAGE_SECONDS:
                 break
             self._jobs.popleft()
@@ -70,11 +72,16 @@ class JobQueue:
                 self.drop(job)
                 refuse_late(job)
                 continue
-            self.rows -= job.rows.size
+            self._count(job.rows.size, -1)
             job.is_sent = True
             job.sent = now
             jobs.append(job)
         return jobs
+
+    def _count(self, size: int, sign: int = 1) -> None:
+        self.rows += sign * size
+        if size >= MANY:
+            self.large += sign * size
 
 
 def refuse_late(job: Job) -> None:

@@ -22,9 +22,11 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     Attributes:
         seconds: the time to compute one row.
+        large: the time of each row in a large request.
     """
 
     seconds: float
+    large: float
 
 
 class Unfit(msgspec.Struct, frozen=True, array_like=True, tag=True):

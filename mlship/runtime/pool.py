@@ -19,6 +19,7 @@ from mlship.runtime.job_queue import JobQueue, refuse_late
 from mlship.runtime.jobs import Answer, Health, Job, Refused, complete
 from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
 from mlship.runtime.memory import Memory
+from mlship.runtime.pace import MANY, Pace
 from mlship.runtime.processes import Events, Worker
 
 GRACE_SECONDS = 1.0
@@ -33,8 +34,6 @@ FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 _SUSPECT = "the request may be the cause: check its rows before you send it again"
 _NO_ROOM = "requests that are not answered yet take all memory that is for them"
-_WEIGHT = 0.2
-"""Of the latest message in the mean time of a row."""
 
 Start = Callable[[Events], Worker]
 
@@ -60,6 +59,7 @@ class Slot:
 
     Attributes:
         rows: the number of rows in the latest message to its worker.
+        large: how many of them are of large requests.
         fault: why its worker cannot compute, as it told before it ends.
     """
 
@@ -67,7 +67,7 @@ class Slot:
         self.worker: Worker | None = None
         self.is_ready = False
         self.jobs: list[Job] = []
-        self.rows = 0
+        self.rows = self.large = 0
         self.sent = 0.0
         self.silent = 0.0
         self.ends = 0
@@ -134,7 +134,7 @@ class Pool:
         self._queue = JobQueue()
         self._memory = Memory()
         self._is_due = False
-        self._row_seconds = 0.0
+        self._pace = Pace()
         self._load_seconds = 0.0
         self._restarts = self._hung = 0
         self._last_restart = ""
@@ -166,7 +166,7 @@ class Pool:
         """
         wait = self._wait()
         job.queued = self._clock()
-        if wait and job.queued + wait + job.rows.size * self._row_seconds > job.deadline:
+        if wait and job.queued + wait + self._pace.of(job.rows.size) > job.deadline:
             raise self._refusal(wait, "the request would not be answered before its deadline")
         if not job.take(self._memory):
             raise self._refusal(self._wait(), _NO_ROOM)
@@ -205,7 +205,7 @@ class Pool:
                 if not self._was_ready:
                     self._was_ready = True
                     self._load_seconds = self._clock() - self._began
-                    self._row_seconds = report.seconds
+                    self._pace = Pace(report.seconds, report.large)
                 slot.is_ready = True
                 self._dispatch_soon()
             case Unfit() if self._was_ready:
@@ -318,16 +318,16 @@ class Pool:
 
     def _wait(self) -> float:
         """Return the estimated seconds until a job that comes now is sent to a worker."""
-        ready = computing = 0
-        queued = self._queue.rows
+        rows, large, ready = self._queue.rows, self._queue.large, 0
         for slot in self._slots:
-            if not queued and slot.is_free:
+            if not self._queue.rows and slot.is_free:
                 return 0.0
             ready += slot.is_ready
-            computing += slot.rows if slot.jobs else 0
-        if not ready:
-            return self._load_seconds + queued * self._row_seconds
-        return (queued + computing) * self._row_seconds / ready
+            if slot.jobs:
+                rows += slot.rows
+                large += slot.large
+        seconds = self._pace.total(rows, large)
+        return seconds / ready if ready else self._load_seconds + seconds
 
     def _check_jobs(self, slot: Slot, now: float) -> None:
         """Answer what is late in a worker, and end the worker if nothing else is in it."""
@@ -344,7 +344,7 @@ class Pool:
 
     def _is_silent(self, slot: Slot) -> bool:
         """Return whether a worker does not answer for much longer than its rows take."""
-        usual = slot.rows * self._row_seconds
+        usual = self._pace.total(slot.rows, slot.large)
         return not slot.is_hung and slot.silent > max(SILENT_SECONDS, SILENT_FACTOR * usual)
 
     def _end_silent(self, slot: Slot) -> None:
@@ -370,19 +370,19 @@ class Pool:
             if not self._queue:
                 return
             share = math.ceil(len(self._queue) / (len(free) - place))
-            slot.jobs = self._queue.take(share, self._row_seconds, self._clock())
+            slot.jobs = self._queue.take(share, self._pace, self._clock())
             if slot.jobs and slot.worker is not None:
                 slot.sent = self._clock()
                 slot.silent = 0.0
-                slot.rows = sum([job.rows.size for job in slot.jobs])
+                sizes = [job.rows.size for job in slot.jobs]
+                slot.rows, slot.large = sum(sizes), sum([n for n in sizes if n >= MANY])
                 slot.worker.send([job.rows for job in slot.jobs])
                 self._watcher.sent(slot.rows)
 
     def _answered(self, slot: Slot, answers: list[Answer]) -> None:
         jobs, slot.jobs = slot.jobs, []
         slot.ends = 0
-        seconds = (self._clock() - slot.sent) / max(1, slot.rows)
-        self._row_seconds += _WEIGHT * (seconds - self._row_seconds)
+        self._pace.learn(slot.rows, slot.large, self._clock() - slot.sent)
         for job, answer in zip(jobs, answers, strict=True):
             job.finish(complete(answer, job))
         if self._queue.rows:

@@ -76,16 +76,15 @@ class Service:
         self._new_id = new_id
         self._timeout = timeout
         self._answer_bytes = memory.answer_bytes(model.bundle.schema.outputs)
-        bundle = model.bundle
         self._version = digests.short(identity.release)
-        self._page = page.render(bundle, identity.name)
-        self._openapi = openapi.document(bundle, identity.name, self._version)
-        self.metrics = metrics or Metrics(bundle, release=identity.name, slot=identity.slot)
+        self._page = page.render(model.bundle, identity.name)
+        self._openapi = openapi.document(model.bundle, identity.name, self._version)
+        self.metrics = metrics or Metrics(model.bundle, release=identity.name, slot=identity.slot)
         self._keys: KeyFile | None = None
         self._statistics = Statistics()
         self._observe: Callable[[Answered], None] | None = None
         self._pages = self._all_pages()
-        self._dialects = routes(bundle, identity.name, self._version)
+        self._dialects = routes(model.bundle, identity.name, self._version)
 
     def _all_pages(self) -> dict[str, Callable[[], Response]]:
         """Return what answers each path that predicts nothing."""
@@ -192,10 +191,9 @@ class Service:
         try:
             if self._keys is not None and not self._is_probe(request.path):
                 self._keys.name_of(request.headers)
-            result = self._route(request, started, reply)
-            if isinstance(result, Exchange):
-                return result
-            pending = result
+            pending = self._route(request, started, reply)
+            if isinstance(pending, Exchange):
+                return pending
         except Exception as error:  # noqa: BLE001 (an internal error gets a response too)
             path = request.path
             route = path if path in self._dialects else "other"
@@ -261,8 +259,7 @@ class Service:
                     response, body=b"", headers=response.headers | length
                 )
             return Pending(response=response, route=path, started=started)
-        bundle = self._model.bundle
-        hint = f"the model is {bundle.name}, version {self._version}; see /docs"
+        hint = f"the model is {self._model.bundle.name}, version {self._version}; see /docs"
         raise RefusedRequest(f"path {path[:200]} not found", hint=hint, status=404)
 
     def _shown(self, path: str, headers: Mapping[str, str]) -> Response:
@@ -279,19 +276,25 @@ class Service:
         return Pending(response=response, route=path, started=started)
 
     def _predict(self, request: Request, at: tuple[str, float], reply: Reply) -> Exchange:
-        if len(request.body) > memory.SMALL_BODY:
-            self._model.admit(len(request.body))
+        self._admit(request)
         plain = encodings.plain(request)
+        if plain is not request:  # a small body may have become a large one
+            self._admit(plain)
         call = self._dialects[at[0]](plain)
         now = monotonic()
         deadline, limit = now + self._seconds(request), now + self._timeout
         rows = column_check.check(call.rows, self._model.bundle.schema)
         name, size = self._request_id(request), rows.size * self._answer_bytes
         size += memory.size_of(rows, len(plain.body))
-        exchange = Exchange(request, name, call, *at, reply)
+        exchange = Exchange(request, name, call.encode, *at, reply)
         job = Job(rows, deadline, partial(self._computed, exchange), name, limit, size)
         exchange.submit(self._model, job, rows)
         return exchange
+
+    def _admit(self, request: Request) -> None:
+        """Refuse a large body for which there is no room, before it is decoded."""
+        if len(request.body) > memory.SMALL_BODY:
+            self._model.admit(len(request.body))
 
     def _seconds(self, request: Request) -> float:
         """Return how long the client waits: the header may only shorten the setting."""
@@ -316,7 +319,7 @@ class Service:
             exchange.outputs = answer.outputs()
             request_id = exchange.request_id
             ids = Ids(request_id, range(exchange.outputs.size))
-            response = exchange.call.encode(Predictions(exchange.outputs, ids, request_id))
+            response = exchange.encode(Predictions(exchange.outputs, ids, request_id))
             response = encodings.compressed(response, exchange.request)
             response.headers["x-request-id"] = request_id
             if self._record is None:
@@ -384,8 +387,8 @@ class Service:
         return http.of_json(descriptions.model(bundle, name, self._version, ids))
 
     def _stats(self) -> Response:
-        statistics = self._statistics.document(self._model.bundle.name, self._version)
-        return http.of_json({"model_stats": [statistics]})
+        name = self._model.bundle.name
+        return http.of_json({"model_stats": [self._statistics.document(name, self._version)]})
 
     def _index(self) -> Response:
         name = self._model.bundle.name

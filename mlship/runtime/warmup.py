@@ -1,8 +1,9 @@
 """What a loaded model is measured for before it serves: its speed, and whether batches pay."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlship.domain.bundle import Row
 from mlship.runtime.model import Model
@@ -21,10 +22,24 @@ _MISSES = 2
 """After so many sizes that do not pay, larger ones are not computed."""
 
 
+class Speed(NamedTuple):
+    """What a model takes for rows.
+
+    Attributes:
+        alone: the seconds for one row.
+        together: the seconds for each of many rows, if that was found out; else those for one.
+        batch: the number of rows up to which batches are used.
+    """
+
+    alone: float
+    together: float
+    batch: int
+
+
 def measured(
     model: Model, rows: Sequence[Row], clock: Callable[[], float] = time.perf_counter
-) -> tuple[float, int]:
-    """Return the seconds for one row, and the number of rows up to which batches are used.
+) -> Speed:
+    """Return the seconds for one row alone and among others, and up to how many batches are used.
 
     A batch is used if it gives each row what the row gives alone, bit for bit, at that size and
     each smaller one, and pays.
@@ -35,7 +50,7 @@ def measured(
         clock: returns seconds.
     """
     if not rows:
-        return 0.0, 0
+        return Speed(0.0, 0.0, 0)
     checked = model.check(rows)
     began = clock()
     alone: list[Row] = []
@@ -45,22 +60,37 @@ def measured(
         alone += model.together([checked[len(times) % len(checked)]])
         times.append(clock() - started)
         if clock() - began > SECONDS:
-            return sum(times) / len(times), 0
+            mean = sum(times) / len(times)
+            return Speed(mean, mean, 0)
     seconds = min(times)
+    together = _of_many(model, checked, seconds, clock)
     proven = missed = 0
     for size in SIZES:
         places = [place % len(checked) for place in range(size)]
         expected = [alone[place] for place in places]
         taken = _fastest(model, [checked[place] for place in places], expected, clock)
         if taken is None:
-            return seconds, 0
+            return Speed(seconds, together, 0)
         if taken <= GAIN * size * seconds:
             proven = size
         else:
             missed += 1
         if missed == _MISSES or clock() - began > SECONDS:
             break
-    return seconds, proven
+    return Speed(seconds, together, proven)
+
+
+def _of_many(model: Model, rows: Sequence[Row], alone: float, clock: Callable[[], float]) -> float:
+    """Return the seconds for each row of a large batch, where they take no longer than they may."""
+    size = SIZES[-1]
+    if alone * size > SECONDS:
+        return alone
+    many = [rows[place % len(rows)] for place in range(size)]
+    started = clock()
+    with contextlib.suppress(Exception):  # it is a batch that nobody has asked for
+        model.together(many)
+        return min(alone, (clock() - started) / size)
+    return alone
 
 
 def _fastest(

@@ -64,13 +64,13 @@ def _load(bundle: Path, expected: Digest | None) -> tuple[Model | None, Report, 
         failure = golden.difference(model, examples)
         if failure:
             return None, Unfit(failure), 0
-        seconds, batch = warmup.measured(model, [example.inputs for example in examples])
+        speed = warmup.measured(model, [example.inputs for example in examples])
     except MlshipError as error:
         return None, Failed(type(error).__name__, error.message, error.hint), 0
     # All that is here lives as long as the process: no request pays for a search for garbage in it.
     gc.freeze()
     gc.enable()
-    return model, Loaded(seconds), batch
+    return model, Loaded(speed.alone, speed.together), speed.batch
 
 
 def answers(model: Model, jobs: Sequence[Sequence[Column]], batch: int) -> list[Answer]:

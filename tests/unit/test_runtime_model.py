@@ -26,7 +26,8 @@ from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle, Field, Hooks, Model, Schema
 from mlship.domain.digests import Digest
 from mlship.errors import IntegrityError, ProjectError
-from mlship.runtime import formats, golden
+from mlship.runtime import formats, golden, link, worker
+from mlship.runtime.jobs import Computed
 from mlship.runtime.model import Model as Loaded
 from tests.harness.bundles import (
     CLASSES,
@@ -330,6 +331,49 @@ def test_a_hook_may_give_rows_an_index_of_its_own(tmp_path: Path, index: str) ->
     iris_bundle(tmp_path / "iris", preprocess=preprocess)
     answers = Loaded.load(tmp_path / "iris", None).predict([SETOSA, VIRGINICA])
     assert [row["species"] for row in answers] == ["setosa", "virginica"]
+
+
+OWN_CLASSES = """
+import enum
+
+class Text(str):
+    pass
+
+class Number(float):
+    pass
+
+class Count(int):
+    pass
+
+class Colour(str, enum.Enum):
+    RED = "red"
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+def postprocess(rows):
+    values = {"a": Text("x"), "b": Number(0.5), "c": Count(3), "d": Colour.RED, "e": Level.LOW}
+    return rows.assign(**{n: pd.Series([v] * len(rows), dtype="object") for n, v in values.items()})
+"""
+
+
+@pytest.mark.parametrize("number", [1, 9])
+def test_values_of_classes_of_a_hook_are_plain_values(tmp_path: Path, number: int) -> None:
+    iris_bundle(tmp_path / "iris", postprocess=OWN_CLASSES)
+    model = Loaded.load(tmp_path / "iris", None)
+    columns = [[value] * number for value in SETOSA.values()]
+    message = worker.message_of(worker.answers(model, [columns], 1))
+    [report] = link.Frames().reports(message)
+    assert isinstance(report, link.Answers)
+    [answer] = report.answers
+    assert isinstance(answer, Computed)
+    assert answer.outputs().rows()[-1].items() >= {
+        ("a", "x"),
+        ("b", 0.5),
+        ("c", 3),
+        ("d", "red"),
+        ("e", 1),
+    }
 
 
 def test_a_hook_that_cannot_be_imported_is_named(tmp_path: Path) -> None:

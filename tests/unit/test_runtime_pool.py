@@ -89,8 +89,9 @@ class World:
         self.workers.append(Fake(events))
         return self.workers[-1]
 
-    def load(self, seconds: float = 0.001) -> None:
-        self.workers[-1].events.reported(Loaded(seconds))
+    def load(self, seconds: float = 0.001, each: float | None = None) -> None:
+        report = Loaded(seconds, seconds if each is None else each)
+        self.workers[-1].events.reported(report)
         self.turn()
 
     def turn(self) -> None:
@@ -171,7 +172,7 @@ def test_a_message_takes_no_longer_than_a_few_milliseconds(folder: Path) -> None
 def test_workers_share_what_waits(folder: Path) -> None:
     world = World(folder, workers=2)
     for worker in world.workers:
-        worker.events.reported(Loaded(0.001))
+        worker.events.reported(Loaded(0.001, 0.001))
     for number in range(4):
         world.submit(str(number))
     world.turn()
@@ -228,6 +229,34 @@ def test_requests_take_a_bounded_part_of_the_memory_until_they_are_answered(fold
         submit("f", large)
     waiting[1].release()
     submit("f", large)
+
+
+def test_a_large_request_is_not_taken_for_as_slow_as_its_rows_one_by_one(folder: Path) -> None:
+    world = World(folder)
+    world.load(seconds=0.002, each=0.00002)
+    world.submit("large", rows=95_000)  # 190 s one by one, 2 s together
+    world.turn()
+    world.submit("beside it", seconds=30)
+    with pytest.raises(RefusedRequest) as refusal:
+        world.submit("in a hurry", seconds=1.5)
+    assert refusal.value.retry_after == 2
+    world.pass_time(0.95)
+    world.workers[0].answer()  # 0.01 ms a row, which is known from now on
+    world.turn()
+    world.submit("large again", rows=95_000, seconds=5)
+    with pytest.raises(RefusedRequest) as refusal:
+        world.submit("small", seconds=0.5)
+    assert refusal.value.retry_after == 1
+    world.submit("patient", seconds=1.5)
+    assert world.pool.queued() == 95_001
+    world.workers[0].answer()
+    world.turn()
+    assert world.workers[0].rows() == [[(float(n),) for n in range(95_000)]], "alone"
+    world.workers[0].answer()
+    world.turn()
+    world.workers[0].answer()
+    assert world.pool.queued() == 0
+    assert [status_of(world, name) for name in world.answers] == [200] * 4
 
 
 def test_a_free_worker_refuses_nothing(folder: Path) -> None:
@@ -472,7 +501,7 @@ def test_a_worker_that_was_ended_gets_no_jobs_though_its_answer_is_read(world: W
 def test_a_free_worker_saves_a_silent_one(folder: Path) -> None:
     world = World(folder, workers=2)
     for worker in world.workers:
-        worker.events.reported(Loaded(0.001))
+        worker.events.reported(Loaded(0.001, 0.001))
     world.submit("silent")
     world.turn()
     for number in range(50):
@@ -582,7 +611,7 @@ def test_a_worker_that_cannot_compute_when_it_is_started_again_says_why_and_gets
 def test_a_worker_that_fails_its_check_costs_others_nothing(folder: Path) -> None:
     world = World(folder, workers=2)
     for worker in world.workers:
-        worker.events.reported(Loaded(0.001))
+        worker.events.reported(Loaded(0.001, 0.001))
     world.workers[0].events.ended("with code 1")
     world.workers[2].events.reported(Unfit("golden example 0: other"))
     world.workers[2].events.ended("with code 0")

@@ -98,7 +98,7 @@ class World:
         return worker
 
     def load(self) -> None:
-        self.workers[-1].data_received(link.of_report(Loaded(0.001)))
+        self.workers[-1].data_received(link.of_report(Loaded(0.001, 0.001)))
         self.turn()
 
     def turn(self) -> None:

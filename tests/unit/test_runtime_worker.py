@@ -99,12 +99,12 @@ def test_an_output_that_no_message_holds_is_an_error_of_its_job(
 def test_values_keep_their_types_on_the_link() -> None:
     row = [1, 1.0, True, None, "ö", -(2**63), 2**64 - 1, -0.0, ""]
     answers = Answers([Computed(("a",), [row]), Refused(Fault(message="m", field="f"), 404)])
-    data = link.of_report(Loaded(0.5)) + link.of_report(answers)
+    data = link.of_report(Loaded(0.5, 0.25)) + link.of_report(answers)
     frames = Frames()
     reports = [
         report for place in range(len(data)) for report in frames.reports(data[place : place + 1])
     ]
-    assert reports == [Loaded(0.5), answers]
+    assert reports == [Loaded(0.5, 0.25), answers]
     assert isinstance(reports[1], Answers)
     first = reports[1].answers[0]
     assert isinstance(first, Computed)
@@ -171,26 +171,26 @@ class Stub:
         shift = self._shift if len(rows) > 2 else 0.0
         return [{"y": row["x"] + shift} for row in rows]  # type: ignore[operator]
 
-    def measured(self) -> tuple[float, int]:
+    def measured(self) -> warmup.Speed:
         rows: list[Row] = [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}]
         return warmup.measured(self, rows, lambda: self.now)  # type: ignore[arg-type]
 
 
 def test_batches_are_used_where_they_pay_and_change_nothing() -> None:
-    assert Stub(0.001, 0.0001).measured()[0] == pytest.approx(0.0011)
-    assert Stub(0.0, 0.001).measured()[1] == 0, "no faster than one by one"
-    assert Stub(0.001, 0.0001, shift=1e-19).measured()[1] == 64, "the same bits"
-    assert Stub(0.001, 0.0001, shift=1e-15).measured()[1] == 0, "other bits in larger batches"
-    assert Stub(1.0, 0.1).measured()[1] == 0, "too slow to find out"
-    assert Stub(0.03, 0.001).measured()[1] == 32, "up to what was measured"
+    assert Stub(0.001, 0.0001).measured().alone == pytest.approx(0.0011)
+    assert Stub(0.0, 0.001).measured().batch == 0, "no faster than one by one"
+    assert Stub(0.001, 0.0001, shift=1e-19).measured().batch == 64, "the same bits"
+    assert Stub(0.001, 0.0001, shift=1e-15).measured().batch == 0, "other bits in larger batches"
+    assert Stub(1.0, 0.1).measured().batch == 0, "too slow to find out"
+    assert Stub(0.03, 0.001).measured().batch == 32, "up to what was measured"
 
 
 def test_other_work_of_the_machine_does_not_decide_whether_batches_are_used() -> None:
     noise = (0.001, 0.0, 0.0007, 0.002, 0.0005, 0.0)
-    seconds, batch = Stub(0.0002, 0.0001, noise=noise).measured()
+    seconds, _, batch = Stub(0.0002, 0.0001, noise=noise).measured()
     assert seconds == pytest.approx(0.0003)
     assert batch == 64
-    assert Stub(0.0, 0.0003, noise=noise).measured()[1] == 0
+    assert Stub(0.0, 0.0003, noise=noise).measured().batch == 0
 
 
 def test_outputs_of_other_types_are_not_the_same() -> None:

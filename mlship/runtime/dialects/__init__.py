@@ -27,17 +27,20 @@ class Predictions(NamedTuple):
     request_id: str
 
 
+Encode: TypeAlias = Callable[[Predictions], Response]
+
+
 class Call(NamedTuple):
     """A decoded request.
 
     Attributes:
         rows: at least one, before their values are checked, unless they are a `Table`.
         encode: writes the response; it raises `RefusedRequest` if the requested form cannot carry
-            the outputs.
+            the outputs. It is kept until then, so that it must not lead to what was decoded.
     """
 
     rows: Sequence[Any] | Columns
-    encode: Callable[[Predictions], Response]
+    encode: Encode
 
 
 Dialect: TypeAlias = Callable[[Request], Call]

@@ -67,12 +67,13 @@ def dialect(bundle: Bundle, release: str, version: str) -> Dialect:
         rows = tensors.to_columns(_tensors(infer, binary), bundle.schema)
         wanted = [(output.name, output.parameters) for output in infer.outputs]
         selected = outputs.select(wanted, infer.parameters)
+        id_ = infer.id
 
         def encode(predictions: Predictions) -> Response:
             answer = {
                 "model_name": bundle.name,
                 "model_version": version,
-                "id": predictions.request_id if infer.id is None else infer.id,
+                "id": predictions.request_id if id_ is None else id_,
                 "parameters": {"release": release, "predictions": list(predictions.ids)},
             }
             return _response(answer, outputs.tensors(selected, predictions.outputs))

@@ -55,13 +55,13 @@ def dialect(bundle: Bundle, release: str, version: str) -> Dialect:
         rows = tensors.to_columns(_tensors(infer), bundle.schema)
         wanted = [(output.name, _parameters(output.parameters)) for output in infer.outputs]
         selected = outputs.select(wanted, _parameters(infer.parameters))
-        is_raw = bool(infer.raw_input_contents)
+        is_raw, id_ = bool(infer.raw_input_contents), infer.id
 
         def encode(predictions: Predictions) -> Response:
             answer = messages()["ModelInferResponse"](
                 model_name=bundle.name,
                 model_version=version,
-                id=infer.id or predictions.request_id,
+                id=id_ or predictions.request_id,
             )
             answer.parameters["release"].string_param = release
             answer.parameters["predictions"].string_param = ",".join(predictions.ids)
