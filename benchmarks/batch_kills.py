@@ -197,7 +197,7 @@ def forks(folder: Path, kills: int, chance: random.Random, output: Output) -> Re
             if done < kills:
                 if cycles % 2 and output.is_table:
                     await_copy(folder, process)
-                    time.sleep(seconds * chance.random() / 4)
+                    time.sleep(seconds * chance.random())
                 else:
                     time.sleep(seconds * chance.random())
                 os.kill(process, signal.SIGKILL)

@@ -203,7 +203,7 @@ def _last_batch(records: Records) -> LastBatch | None:
         time=evidence.time,
         rows=facts.rows,
         rejected=facts.rejected,
-        output=facts.output,
+        output=facts.table or facts.output,
     )
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlship.adapters.checkout import datafiles
+from mlship.adapters.rows import iceberg
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.config.data import DataConfig
 from mlship.errors import ConfigError, NotFoundError, ProjectError
@@ -128,3 +130,19 @@ def test_a_batch_refuses_a_table_whose_files_do_not_show_its_rows(root: Path, ta
         lake.list([renamed])
     with pytest.raises(NotFoundError, match="a file of the Iceberg table"):
         lake.list(["nobody.metadata.json"])
+
+
+@pytest.mark.parametrize(
+    ("deletes", "form", "says"),
+    [(["d.parquet"], "PARQUET", "another file deletes"), ([], "ORC", "are no Parquet")],
+)
+def test_a_batch_refuses_files_that_are_not_the_rows(
+    monkeypatch: pytest.MonkeyPatch, deletes: list[str], form: str, says: str
+) -> None:
+    file = SimpleNamespace(file_path="s3://lake/a", file_format=SimpleNamespace(value=form))
+    task = SimpleNamespace(delete_files=deletes, file=file)
+    scan = SimpleNamespace(plan_files=lambda: [task])
+    table = SimpleNamespace(metadata=SimpleNamespace(schemas=[]), scan=lambda: scan)
+    monkeypatch.setattr(iceberg, "_opened", lambda *_: table)
+    with pytest.raises(ConfigError, match=says):
+        iceberg.files_of("s3://lake/1.metadata.json", "s3://lake/1.metadata.json")

@@ -35,6 +35,8 @@ _VERSION: Final = 1
 _RETRIES: Final = 15
 """So often a commit is put after those of others that do not conflict with it."""
 _TRIES: Final = 4
+_FILE_BYTES: Final = 64 << 20
+"""A file is in memory until it is complete."""
 _TYPES: Final[dict[Kind, frozenset[str]]] = {
     "number": frozenset({"double"}),
     "integer": frozenset({"long"}),
@@ -161,6 +163,7 @@ class DeltaOutputs:
             table,
             _reader(table, first, batches),
             mode="append",
+            target_file_size=_FILE_BYTES,
             commit_properties=deltalake.CommitProperties(
                 custom_metadata=_metadata(plan, manifest),
                 app_transactions=[deltalake.Transaction(_application(plan), _VERSION)],
