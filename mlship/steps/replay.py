@@ -1,5 +1,6 @@
 """Requests to a served model: replay of a recorded workload, and probes of its behaviour."""
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,8 +100,16 @@ def replay(
     return replies
 
 
-def _trust(certificate: Path | None) -> "ssl.SSLContext | bool":
-    return True if certificate is None else tls.client_context(certificate)
+def _trust(certificate: Path | None) -> "ssl.SSLContext":
+    return _system_trust() if certificate is None else tls.client_context(certificate)
+
+
+@functools.cache
+def _system_trust() -> "ssl.SSLContext":
+    """Return what httpx trusts by default: to read it takes longer than most requests."""
+    import httpx
+
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def kept() -> "httpx.Limits":
@@ -197,7 +206,9 @@ def _status(
     content = body if isinstance(body, bytes) else body[1]
     if not isinstance(body, bytes):
         headers["content-length"] = str(body[0])
-    with httpx.Client(timeout=10.0, transport=transport, trust_env=False) as client:
+    with httpx.Client(
+        timeout=10.0, transport=transport, verify=_trust(None), trust_env=False
+    ) as client:
         try:
             return client.request(method, url, content=content, headers=headers).status_code
         except httpx.HTTPError:

@@ -20,7 +20,7 @@ from mlship.errors import IntegrityError, NotFoundError
 from tests.fakes.docker import FakeBuild
 from tests.fakes.images import FakeImages
 from tests.fakes.registry import FakeRegistry
-from tests.harness import engine
+from tests.harness import asking, engine
 from tests.harness.images import Project, a_release, base_image
 from tests.harness.places import Notes
 from tests.harness.services import require
@@ -68,7 +68,7 @@ def opening(backend: str, tmp_path: Path) -> Callable[[], Images]:
 
 def answers() -> bool:
     try:
-        return httpx.get("http://localhost:5000/v2/", timeout=5).status_code == 200
+        return asking.get("http://localhost:5000/v2/", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
 

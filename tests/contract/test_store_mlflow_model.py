@@ -35,6 +35,7 @@ from mlship.runtime.faults import Fault
 from mlship.runtime.model import Model
 from mlship.training.train import train
 from tests.fakes.store import tiny_bundle, tiny_release
+from tests.harness import asking
 from tests.harness.bundles import COLUMNS, SETOSA, iris_bundle
 from tests.harness.projects import InProcess, config, project, request
 
@@ -460,17 +461,17 @@ def test_mlflow_models_serve_answers_as_mlship_does(tmp_path: Path) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and server.poll() is None:
             try:
-                if httpx.get(f"{url}/ping").is_success:
+                if asking.get(f"{url}/ping").is_success:
                     break
             except httpx.TransportError:
                 time.sleep(0.2)
         body = {"dataframe_records": [SETOSA, {**SETOSA, "sepal_length": 5}]}
-        answer = httpx.post(f"{url}/invocations", json=body, timeout=30)
+        answer = asking.post(f"{url}/invocations", json=body, timeout=30)
         expected = Model.load(tmp_path / "bundle", None).predict(body["dataframe_records"])
         assert answer.json() == {"predictions": expected}
         for column, value in (("petal_width", None), ("petal_width", "5"), ("sepal_width", 101)):
             body = {"dataframe_records": [{**SETOSA, column: value}]}
-            answer = httpx.post(f"{url}/invocations", json=body, timeout=30)
+            answer = asking.post(f"{url}/invocations", json=body, timeout=30)
             assert answer.status_code == 400
             assert column in answer.text
     finally:

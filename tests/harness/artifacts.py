@@ -13,6 +13,7 @@ from mlship.config.project import ImageConfig
 from mlship.domain.image import reference
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.timing import patient
+from tests.harness import asking
 from tests.harness.services import require
 
 ADDRESS = "localhost:5000"
@@ -56,6 +57,6 @@ def real_place(name: str) -> Place:
 def answers() -> bool:
     """Return whether the real registry answers."""
     try:
-        return httpx.get(f"http://{ADDRESS}/v2/", timeout=5).status_code == 200
+        return asking.get(f"http://{ADDRESS}/v2/", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False

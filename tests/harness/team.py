@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import yaml
 
-from tests.harness import clusters, postgres, tracking
+from tests.harness import asking, clusters, postgres, tracking
 from tests.harness.act import ACT, Ran, Runner
 from tests.harness.clusters import Cluster
 from tests.harness.services import require
@@ -104,7 +103,7 @@ class Team:
 
     def ask(self, login: str, method: str, path: str, **body: Any) -> Any:
         """Ask GitHub for something as a person."""
-        answer = httpx.request(
+        answer = asking.request(
             method,
             f"{self.github}/repos/{REPOSITORY}/{path}",
             headers={"Authorization": f"Bearer {login}"},

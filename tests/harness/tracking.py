@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.harness import asking
+
 _SECONDS = 180
 
 
@@ -47,7 +49,7 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(url, timeout=5).is_success:
+            if asking.get(url, timeout=5).is_success:
                 return
         except httpx.TransportError:
             time.sleep(0.1)

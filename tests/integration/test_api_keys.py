@@ -37,7 +37,7 @@ from mlship.runtime.dialects.grpc_messages import SERVICE, messages
 from mlship.steps import api_keys
 from mlship.steps.api_keys import KeyPlace
 from mlship.steps.replay import replay
-from tests.harness import certificates
+from tests.harness import asking, certificates
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.places import Notes
 from tests.harness.samples import release
@@ -91,7 +91,7 @@ def statuses(url: str, key: str = "", count: int = 8) -> set[int]:
     """Return how requests on connections of their own are answered, by whichever replica."""
     headers = {"x-api-key": key} if key else {}
     return {
-        httpx.post(f"{url}/predict", json=SETOSA, headers=headers, timeout=10).status_code
+        asking.post(f"{url}/predict", json=SETOSA, headers=headers, timeout=10).status_code
         for _ in range(count)
     }
 
@@ -135,8 +135,8 @@ def test_keys_are_required_and_rotated_under_load_without_a_failure(local: Local
     assert statuses(url) == {401}
     assert statuses(url, "wrong") == {401}
     assert statuses(url, former) == {200}
-    assert httpx.get(f"{url}/v2/health/ready").status_code == 200
-    assert httpx.get(f"{url}/docs").status_code == 401
+    assert asking.get(f"{url}/v2/health/ready").status_code == 200
+    assert asking.get(f"{url}/docs").status_code == 401
     keys = [former]
     with load(url, keys) as answers:
         fresh = add(local.keys, "web2")
@@ -184,14 +184,14 @@ def test_metrics_of_each_replica_are_where_prometheus_looks(local: Local) -> Non
     local.deploy(keyed=True)
     url = local.route()
     assert statuses(url, key, count=20) == {200}
-    assert httpx.get(f"{url}/metrics", headers={"x-api-key": key}).status_code == 404
+    assert asking.get(f"{url}/metrics", headers={"x-api-key": key}).status_code == 404
     places = json.loads((local.folder / "target" / "metrics.json").read_text())
     assert len(places) == 2
-    texts = [httpx.get(f"http://{place['targets'][0]}/metrics").text for place in places]
+    texts = [asking.get(f"http://{place['targets'][0]}/metrics").text for place in places]
     assert sum('mlship_api_key_requests_total{key="web"}' in text for text in texts) >= 1
     assert not any(key in text for text in texts)
     for place in places:
-        other = httpx.post(f"http://{place['targets'][0]}/predict", json=SETOSA)
+        other = asking.post(f"http://{place['targets'][0]}/predict", json=SETOSA)
         assert other.status_code == 404, "no predictions on this port"
     local.target(keyed=True).down()
     assert json.loads((local.folder / "target" / "metrics.json").read_text()) == []
@@ -227,7 +227,7 @@ class Server:
         until = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < until:
             try:
-                httpx.get(f"{self.url}/v2/health/live", timeout=1)
+                asking.get(f"{self.url}/v2/health/live", timeout=1)
             except httpx.TransportError:
                 time.sleep(0.05)
             else:
@@ -323,10 +323,10 @@ def test_a_large_body_of_a_stranger_is_dropped_and_the_connection_stays(server: 
 
 def test_log_lines_name_keys_and_never_show_them(server: Server) -> None:
     own = {"x-api-key": server.key}
-    assert httpx.post(f"{server.url}/predict", json=SETOSA, headers=own).status_code == 200
+    assert asking.post(f"{server.url}/predict", json=SETOSA, headers=own).status_code == 200
     wrong = {"x-api-key": "mlship_wrong"}
-    assert httpx.post(f"{server.url}/predict", json=SETOSA, headers=wrong).status_code == 401
-    text = httpx.get(f"{server.metrics}/metrics").text
+    assert asking.post(f"{server.url}/predict", json=SETOSA, headers=wrong).status_code == 401
+    text = asking.get(f"{server.metrics}/metrics").text
     assert 'mlship_api_key_requests_total{key="web"} 1.0' in text
     assert 'mlship_unauthorized_total{reason="wrong"} 1.0' in text
     server.process.send_signal(signal.SIGTERM)
@@ -412,7 +412,7 @@ def test_a_certificate_is_renewed_under_load_without_a_failure(encrypted: Encryp
     with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
         replay([request], url, api_key=key)
     with pytest.raises(httpx.TransportError):
-        httpx.get(url.replace("https", "http") + "/v2/health/live")
+        asking.get(url.replace("https", "http") + "/v2/health/live")
     plan = LoadPlan(
         url=f"{url}/predict",
         bodies=(msgspec.json.encode(SETOSA).decode(),),

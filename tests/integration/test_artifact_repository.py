@@ -36,6 +36,7 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
+from tests.harness import asking
 from tests.harness.images import BASE, Wheels, a_release, oci_images
 from tests.harness.places import Notes
 from tests.harness.services import require
@@ -355,7 +356,7 @@ class ForGoogle(httpx.BaseTransport):
 @pytest.mark.service("registry")
 def test_a_repository_is_made_and_an_image_is_in_it(world: World, tmp_path: Path) -> None:
     try:
-        answers = httpx.get("http://localhost:5000/v2/", timeout=5).status_code == 200
+        answers = asking.get("http://localhost:5000/v2/", timeout=5).status_code == 200
     except httpx.HTTPError:
         answers = False
     require("registry at localhost:5000", answers, "run a registry there, with library/python")
@@ -375,7 +376,7 @@ def test_a_repository_is_made_and_an_image_is_in_it(world: World, tmp_path: Path
     assert world.google.asked[:2] == ["get", "create"]
     assert pushed.reference == f"{IMAGE.registry}/{name}@{image.digest}"
     assert pushed.sent > 0
-    there = httpx.get(
+    there = asking.get(
         f"http://localhost:5000/v2/{name}/manifests/{image.digest}",
         headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
     )

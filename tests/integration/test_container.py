@@ -34,6 +34,7 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from tests.fakes.ports import CONFIG, world
 from tests.fakes.store import tiny_release
+from tests.harness import asking
 from tests.harness.bundles import iris_bundle
 from tests.harness.images import BASE, oci_images
 from tests.harness.places import Notes
@@ -44,7 +45,7 @@ from tests.harness.services import require
 def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Require registry and engine; give a label of this test's own, and look that all is gone."""
     try:
-        there = httpx.get("http://localhost:5000/v2/", timeout=5).status_code == 200
+        there = asking.get("http://localhost:5000/v2/", timeout=5).status_code == 200
     except httpx.HTTPError:
         there = False
     require("registry at localhost:5000", there, "run a registry there, with library/python")

@@ -33,7 +33,7 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from tests.fakes.ports import CONFIG, world
 from tests.fakes.store import tiny_release
-from tests.harness import engine
+from tests.harness import asking, engine
 from tests.harness.bundles import iris_bundle
 from tests.harness.engine import docker
 from tests.harness.images import BASE, Project, docker_images
@@ -55,7 +55,7 @@ def repository(tmp_path: Path) -> Iterator[str]:
     """Require engine and registry; give a repository, and remove what was built and pulled."""
     engine.required()
     try:
-        there = httpx.get("http://localhost:5000/v2/", timeout=5).status_code == 200
+        there = asking.get("http://localhost:5000/v2/", timeout=5).status_code == 200
     except httpx.HTTPError:
         there = False
     require("registry at localhost:5000", there, "run a registry there, with library/python")

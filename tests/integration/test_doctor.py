@@ -15,7 +15,7 @@ from mlship.adapters.targets.kubernetes import review
 from mlship.adapters.targets.kubernetes.api import Kind
 from mlship.config.project import ImageConfig, TargetConfig
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
-from tests.harness import clusters
+from tests.harness import asking, clusters
 from tests.harness.clusters import Cluster
 from tests.harness.services import require
 
@@ -81,7 +81,7 @@ def test_the_engine_that_answers_is_named_and_one_that_does_not_is_told() -> Non
 @pytest.mark.service("registry")
 def test_a_registry_is_reached_and_gets_no_repository_by_that() -> None:
     try:
-        there = httpx.get("http://localhost:5000/v2/", timeout=5).is_success
+        there = asking.get("http://localhost:5000/v2/", timeout=5).is_success
     except httpx.HTTPError:
         there = False
     require("registry at localhost:5000", there, "run a registry there")
@@ -89,7 +89,7 @@ def test_a_registry_is_reached_and_gets_no_repository_by_that() -> None:
     with closing(Registries(config, {})) as registries:
         assert registries.reach().endswith("has nothing yet")
     tags = "http://localhost:5000/v2/mlship-tests/nothing-was-pushed/tags/list"
-    assert httpx.get(tags, timeout=30).status_code == 404
+    assert asking.get(tags, timeout=30).status_code == 404
 
 
 def test_a_registry_that_is_down_is_told() -> None:

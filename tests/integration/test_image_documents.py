@@ -34,6 +34,7 @@ from mlship.domain.sbom import Material, sbom
 from mlship.domain.signatures import Signatures
 from mlship.domain.verification import Wanted
 from tests.fakes.store import tiny_release
+from tests.harness import asking
 from tests.harness.bundles import iris_bundle
 from tests.harness.images import BASE, Project, oci_images
 from tests.harness.places import Notes
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.service("registry")
 @pytest.fixture(autouse=True)
 def registry() -> None:
     try:
-        is_there = httpx.get("http://localhost:5000/v2/", timeout=5).status_code == 200
+        is_there = asking.get("http://localhost:5000/v2/", timeout=5).status_code == 200
     except httpx.HTTPError:
         is_there = False
     require("registry at localhost:5000", is_there, "run a registry there, with library/python")
@@ -80,7 +81,7 @@ def index_of(image: Reference) -> set[str]:
     """Return what other tools find: the digests in the index of the specification."""
     tag = str(image.digest).replace(":", "-")
     url = f"http://{image.registry}/v2/{image.repository}/manifests/{tag}"
-    answer = httpx.get(url, headers={"Accept": "application/vnd.oci.image.index.v1+json"})
+    answer = asking.get(url, headers={"Accept": "application/vnd.oci.image.index.v1+json"})
     return {entry["digest"] for entry in answer.json()["manifests"]}
 
 

@@ -34,7 +34,7 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
-from tests.harness import clusters
+from tests.harness import asking, clusters
 from tests.harness.clusters import Cluster, artifact
 from tests.harness.places import Notes
 from tests.harness.samples import release
@@ -53,7 +53,7 @@ def place() -> Iterator[Cluster]:
 
 
 def ask(place: Cluster, **headers: str) -> httpx.Response:
-    return httpx.post(place.target.routes().endpoint + "/predict", json={}, headers=headers)
+    return asking.post(place.target.routes().endpoint + "/predict", json={}, headers=headers)
 
 
 def state(place: Cluster) -> dict[str, str]:
@@ -171,7 +171,7 @@ def test_the_gateway_splits_by_weight(place: Cluster) -> None:
     one, two = place.deploy(ONE), place.deploy(TWO)
     place.route({one: 80, two: 20})
     url = place.target.routes().endpoint + "/predict"
-    with httpx.Client() as client:
+    with httpx.Client(verify=asking.TRUST) as client:
         seen = Counter(client.post(url, json={}).json()["slot"] for _ in range(1000))
     assert 150 <= seen[two] <= 250
     assert seen[one] + seen[two] == 1000
@@ -180,7 +180,7 @@ def test_the_gateway_splits_by_weight(place: Cluster) -> None:
 def test_a_split_holds_for_every_request_after_route_returned(place: Cluster) -> None:
     one, two = place.deploy(ONE), place.deploy(TWO)
     url = place.target.routes().endpoint + "/predict"
-    with httpx.Client() as client:
+    with httpx.Client(verify=asking.TRUST) as client:
         for slot in (one, two, one, two, one):
             started = time.monotonic()
             place.route({slot: 100})

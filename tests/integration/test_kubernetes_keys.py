@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import msgspec
 import pytest
 
@@ -26,7 +25,7 @@ from mlship.steps.deploy import deploy_production
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from tests.fakes.ports import CONFIG
-from tests.harness import clusters
+from tests.harness import asking, clusters
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.clusters import REGISTRY, Cluster, until
 from tests.harness.places import Notes
@@ -80,7 +79,7 @@ def pushed(pipeline: Pipeline) -> Release:
 
 def statuses(url: str, key: str = "") -> set[int]:
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return {httpx.post(url, json=SETOSA, headers=headers).status_code for _ in range(10)}
+    return {asking.post(url, json=SETOSA, headers=headers).status_code for _ in range(10)}
 
 
 def test_pods_require_the_keys_of_a_secret_and_follow_it(place: Cluster, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mlship.adapters.targets.kubernetes.router_manifests import ROUTER
 from mlship.domain import tls
 from mlship.domain.deployment import slot_of
 from mlship.errors import ConfigError, MlshipError, NotFoundError, UnavailableError
-from tests.harness import certificates, clusters
+from tests.harness import asking, certificates, clusters
 from tests.harness.clusters import Cluster, until
 from tests.harness.load import load
 from tests.harness.samples import release
@@ -90,9 +90,9 @@ def test_a_deployment_and_a_renewal_fail_no_request(place: Encrypted) -> None:
     assert f"load balancer {url}, 2 of 2" in review(place.scope, place.config, place.access)
     for plain in (f"http://{url.host}", f"http://{url.host}:443"):
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"{plain}{url.path}/v2/health/live", timeout=5)
+            asking.get(f"{plain}{url.path}/v2/health/live", timeout=5)
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx.get(f"{url}/v2/health/live")
+        asking.get(f"{url}/v2/health/live")
     routers = place.routers()
     with load(f"{url}/predict", 50, trust=place.trust) as requests:
         two = place.deploy(TWO, replicas=2, **BEHAVIOUR)

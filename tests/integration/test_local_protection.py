@@ -16,6 +16,7 @@ import pytest
 from mlship.adapters.targets.envoy import routes
 from mlship.adapters.targets.local import Safeguards, admin, supervision
 from mlship.domain.deployment import Slot
+from tests.harness import asking
 from tests.harness.load import load
 from tests.harness.places import CONFIG, Place, place
 from tests.harness.samples import release
@@ -43,7 +44,7 @@ def test_a_request_that_ends_a_replica_is_not_carried_to_the_next_one(
     slot = local.deploy(ONE, replicas=2)
     local.route({slot: 100})
     before = pids(local)
-    answer = httpx.post(local.target.routes().endpoint, json={}, headers=POISON, timeout=20)
+    answer = asking.post(local.target.routes().endpoint, json={}, headers=POISON, timeout=20)
     assert answer.status_code == 503
     supervision.until(
         lambda: local.target.inspect()[slot].ready == 2 and len(pids(local)) == 2,
@@ -86,7 +87,7 @@ def test_a_slot_without_traffic_answers_for_nobody(local: Place) -> None:
     one, two = local.deploy(ONE), local.deploy(TWO)
     local.route({one: 100})
     end(local, one)
-    assert httpx.post(local.target.routes().endpoint, json={}).status_code == 503
+    assert asking.post(local.target.routes().endpoint, json={}).status_code == 503
     assert asked(local, two) == 0
 
 
@@ -148,9 +149,9 @@ def test_a_request_that_needs_more_memory_than_a_replica_may_have_fails_alone(
         slot = local.deploy(ONE)
         local.route({slot: 100})
         before, url = pids(local), local.target.routes().endpoint
-        greedy = httpx.post(url, json={}, headers=GREEDY, timeout=20)
+        greedy = asking.post(url, json={}, headers=GREEDY, timeout=20)
         assert greedy.is_success == (memory is None)
-        assert httpx.post(url, json={}, timeout=20).is_success
+        assert asking.post(url, json={}, timeout=20).is_success
         assert pids(local) == before
 
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 
@@ -21,6 +20,7 @@ from mlship.adapters.targets.local.router import EnvoyProcess, Published
 from mlship.adapters.targets.local.state import Router, Running, State, Wanted, write
 from mlship.domain.deployment import Slot, Split, slot_of
 from mlship.errors import MlshipError, ProjectError, UnavailableError
+from tests.harness import asking
 from tests.harness.places import CONFIG, Place, place
 from tests.harness.samples import release
 
@@ -48,7 +48,7 @@ def on_port(local: Place, port: int) -> LocalTarget:
 
 
 def ask(port: int) -> int:
-    return httpx.post(f"http://127.0.0.1:{port}/predict", json={}).status_code
+    return asking.post(f"http://127.0.0.1:{port}/predict", json={}).status_code
 
 
 def programs(folder: Path) -> list[int]:

@@ -32,6 +32,7 @@ from mlship.errors import (
     UnavailableError,
 )
 from mlship.runtime.stream.sides import Choice
+from tests.harness import asking
 from tests.harness.load import load
 from tests.harness.places import CONFIG, Place, place
 from tests.harness.samples import release
@@ -55,7 +56,7 @@ def ready(local: Place, slot: Slot) -> int:
 
 
 def ask(local: Place, **headers: str) -> httpx.Response:
-    return httpx.post(local.target.routes().endpoint + "/predict", json={}, headers=headers)
+    return asking.post(local.target.routes().endpoint + "/predict", json={}, headers=headers)
 
 
 def test_a_killed_replica_comes_back_and_no_request_fails_meanwhile(local: Place) -> None:
@@ -282,14 +283,14 @@ def test_before_the_first_route_the_router_says_that_nobody_gets_traffic(local: 
     assert (refused.status_code, refused.headers["content-type"]) == (503, "application/json")
     text = "the load balancer answered 503: no release gets traffic here yet"
     assert refused.json() == {"error": {"message": text}}
-    ready = httpx.get(local.target.routes().endpoint + "/v2/health/ready")
+    ready = asking.get(local.target.routes().endpoint + "/v2/health/ready")
     assert (ready.status_code, ready.json()) == (503, {"error": text})
 
 
 def test_an_error_of_the_router_has_the_shape_of_those_of_replicas(local: Place) -> None:
     slot = local.deploy(ONE)
     local.route({slot: 100})
-    too_large = httpx.post(local.target.routes().endpoint + "/predict", content=bytes(10_000_001))
+    too_large = asking.post(local.target.routes().endpoint + "/predict", content=bytes(10_000_001))
     assert too_large.status_code == 413
     assert too_large.json()["error"]["message"].startswith("the load balancer answered 413: ")
 

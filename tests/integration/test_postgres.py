@@ -22,6 +22,7 @@ import pytest
 
 from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.domain.digests import Digest
+from tests.harness import asking
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.postgres import Server, server
 
@@ -78,7 +79,7 @@ class Replica:
         end = time.monotonic() + 30
         while time.monotonic() < end and self.process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{self.port}/v2/health/ready").is_success:
+                if asking.get(f"http://127.0.0.1:{self.port}/v2/health/ready").is_success:
                     return
             time.sleep(0.05)
         pytest.fail(self.errors.read_text())
@@ -202,7 +203,7 @@ def test_a_database_that_is_away_or_stuck_gives_503_in_time_and_then_answers_aga
 
         def ask() -> tuple[int, float]:
             started = time.monotonic()
-            answer = httpx.post(url, json=SETOSA, timeout=30)
+            answer = asking.post(url, json=SETOSA, timeout=30)
             assert database.password not in answer.text
             return answer.status_code, time.monotonic() - started
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from markdown_it import MarkdownIt
@@ -22,7 +21,7 @@ from mlship.domain import digests
 from mlship.domain.evidence import Evidence, Step, Verdict
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, UnavailableError
-from tests.harness import commands
+from tests.harness import asking, commands
 from tests.harness.pictures import png
 from tests.harness.samples import NOON, release
 from tests.harness.signing import at
@@ -453,8 +452,8 @@ def test_the_stand_in_for_github_runs_as_a_program_on_a_real_repository(tmp_path
         assert forge.open("develop", "main", "Release", "body").change == "created"
         headers = {"Authorization": "Bearer of-grace"}
         pulls = f"{url}/repos/{REPOSITORY}/pulls/1"
-        httpx.post(f"{pulls}/reviews", json={"event": "APPROVE"}, headers=headers)
-        merged = httpx.put(f"{pulls}/merge", headers=headers).json()["sha"]
+        asking.post(f"{pulls}/reviews", json={"event": "APPROVE"}, headers=headers)
+        merged = asking.put(f"{pulls}/merge", headers=headers).json()["sha"]
         found = forge.reviews(1)
         assert (found.pull.state, found.contents) == ("merged", (found.pull.commit, merged))
         assert [one.by for one in found.latest if one.may_write] == ["grace"]

@@ -26,6 +26,7 @@ from mlship.domain.image import Image, Reference, reference
 from mlship.domain.release import Release
 from mlship.errors import UnavailableError
 from tests.fakes.store import tiny_release
+from tests.harness import asking
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.images import BASE, Project, Wheels, a_release, oci_images
 from tests.harness.places import Notes
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.service("registry")
 @pytest.fixture(autouse=True)
 def registry() -> None:
     try:
-        is_there = httpx.get("http://localhost:5000/v2/", timeout=5).status_code == 200
+        is_there = asking.get("http://localhost:5000/v2/", timeout=5).status_code == 200
     except httpx.HTTPError:
         is_there = False
     require("registry at localhost:5000", is_there, "run a registry there, with library/python")
@@ -104,7 +105,7 @@ def running(image: str) -> Iterator[tuple[str, str]]:
 
 def is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/v2/health/ready", timeout=2).status_code == 200
+        return asking.get(f"{url}/v2/health/ready", timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -122,7 +123,7 @@ def test_an_image_runs_read_only_as_nobody_and_drains(
         assert told["Id"] == image.platforms[0].config
         assert told["Size"] <= 250_000_000
         with running(pushed.reference) as (name, url):
-            answer = httpx.post(f"{url}/predict", json=SETOSA).json()
+            answer = asking.post(f"{url}/predict", json=SETOSA).json()
             assert answer["release"] == str(iris[0])
             assert answer["predictions"][0]["species"] == "setosa"
             assert "uid=65532" in docker("exec", name, "id")

@@ -32,7 +32,7 @@ from mlship.config.project import TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain.counts import Look, grown
 from mlship.domain.deployment import Slot, Split
-from tests.harness import certificates
+from tests.harness import asking, certificates
 from tests.harness.clusters import until
 from tests.harness.sockets import unused_port
 
@@ -114,7 +114,7 @@ def router(folder: Path, volume: Path | None = None) -> Iterator[Running]:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).is_success
+        return asking.get(url).is_success
     except httpx.HTTPError:
         return False
 
@@ -129,9 +129,9 @@ def test_a_route_is_applied_when_its_file_is_replaced(running: Running) -> None:
     assert running.named().startswith("0-")
     name = running.write(Split(weights={Slot("r1"): 90, Slot("r2"): 10}, shadow=Slot("r3")))
     until(lambda: running.named() == name)
-    other = httpx.get(f"{running.url}/irises/v2")
+    other = asking.get(f"{running.url}/irises/v2")
     assert other.status_code == 404, "it is not below the path"
-    copy = httpx.get(f"{running.url}/iris/v2", headers={"Host": "iris-shadow"})
+    copy = asking.get(f"{running.url}/iris/v2", headers={"Host": "iris-shadow"})
     assert copy.status_code == 400
 
 
@@ -171,7 +171,7 @@ def test_the_hook_closes_connections_and_returns_after_the_last(running: Running
         router_drain.drain(running.admin, 0, 30)
         ended.set()
 
-    with httpx.Client() as client:
+    with httpx.Client(verify=asking.TRUST) as client:
         assert "connection" not in client.get(f"{running.url}/iris").headers
         thread = threading.Thread(target=drain)
         thread.start()
@@ -183,7 +183,7 @@ def test_the_hook_closes_connections_and_returns_after_the_last(running: Running
 
 
 def test_the_hook_does_not_wait_for_ever(running: Running) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(verify=asking.TRUST) as client:
         client.get(f"{running.url}/iris")
         started = time.monotonic()
         router_drain.drain(running.admin, 0.1, 0.4)
@@ -328,7 +328,7 @@ def times(before: Look, after: Look) -> int:
 def counted(running: Running) -> Look:
     """Read the counts as `router_counts` does through the API server."""
     pages = [
-        httpx.get(f"{running.probe}{path}", params=query).text
+        asking.get(f"{running.probe}{path}", params=query).text
         for path, query in (
             (statistics.ADDRESSES, statistics.ADDRESSES_QUERY),
             (statistics.TIMES, statistics.TIMES_QUERY),
@@ -342,7 +342,7 @@ def counted(running: Running) -> Look:
 def test_no_other_part_of_the_admin_interface_is_open(
     running: Running, path: str, method: str
 ) -> None:
-    answer = httpx.request(method, f"{running.probe}{path}")
+    answer = asking.request(method, f"{running.probe}{path}")
     assert (answer.status_code, answer.text) == (200, "")
     assert answers(running.probe)
     assert router_drain._ask(running.admin, "GET", "/ready").strip() == "LIVE"
@@ -350,8 +350,8 @@ def test_no_other_part_of_the_admin_interface_is_open(
 
 @pytest.mark.parametrize("path", [statistics.ADDRESSES, statistics.TIMES])
 def test_what_was_counted_can_only_be_read(running: Running, path: str) -> None:
-    assert httpx.post(f"{running.probe}{path}").text == ""
-    assert httpx.get(f"{running.probe}{path}").text != ""
+    assert asking.post(f"{running.probe}{path}").text == ""
+    assert asking.get(f"{running.probe}{path}").text != ""
 
 
 def are_answered_at_once(running: Running, slot: str) -> bool:
@@ -504,7 +504,7 @@ def test_a_renewed_certificate_is_taken_if_its_key_fits(tmp_path: Path) -> None:
         start = f"https://127.0.0.1:{running.start}"
         assert (shown(running.url), shown(start)) == (first, first)
         with pytest.raises(httpx.TransportError):
-            httpx.get(running.url.replace("https", "http"))
+            asking.get(running.url.replace("https", "http"))
         second = volume.renew()
         until(lambda: shown(running.url) == second)
         volume.renew(fits=False)

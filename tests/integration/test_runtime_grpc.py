@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mlship.domain.prediction import Prediction
 from mlship.runtime import grpc_server
 from mlship.runtime.dialects.grpc_messages import SERVICE, messages
 from mlship.runtime.http import Request, Response
-from tests.harness import mixed
+from tests.harness import asking, mixed
 
 ID = "6f1c3f0e-8a1b-4c1d-9e2f-0123456789ab"
 ROWS = [dict(mixed.ROWS[0]), dict(mixed.ROWS[2])]
@@ -33,10 +34,24 @@ def free_port() -> int:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
-    mixed.mixed_bundle(tmp_path / "customers")
+    with serving(tmp_path) as process_and_channel:
+        yield process_and_channel
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The channel of a server for tests that leave it as it is."""
+    with serving(tmp_path_factory.mktemp("grpc")) as (_, channel):
+        yield channel
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
+    """Start a server in a folder, with its log there; end it after the block."""
+    mixed.mixed_bundle(folder / "customers")
     port, plain = free_port(), free_port()
-    arguments = ["--bundle", str(tmp_path / "customers"), "--release", "sha256:" + "ab" * 32]
-    arguments += ["--slot", "r", "--port", str(plain), "--log", str(tmp_path / "log")]
+    arguments = ["--bundle", str(folder / "customers"), "--release", "sha256:" + "ab" * 32]
+    arguments += ["--slot", "r", "--port", str(plain), "--log", str(folder / "log")]
     arguments += ["--grpc-port", str(port)]
     process = subprocess.Popen([sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments])
     channel = grpc.insecure_channel(f"127.0.0.1:{port}")
@@ -54,7 +69,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
         try:
-            httpx.get(url, timeout=1)
+            asking.get(url, timeout=1)
         except httpx.TransportError:
             time.sleep(0.05)
         else:
@@ -144,14 +159,13 @@ def test_the_model_is_described(served: tuple[subprocess.Popen[bytes], Any]) -> 
     ids=["model", "contents", "bytes", "size"],
 )
 def test_what_does_not_fit_has_a_status_and_a_text(
-    served: tuple[subprocess.Popen[bytes], Any], body: bytes, code: str, text: str
+    shared: Any, body: bytes, code: str, text: str
 ) -> None:
-    _, channel = served
     with pytest.raises(grpc.RpcError) as caught:
-        infer(channel, body)
+        infer(shared, body)
     assert caught.value.code() is getattr(grpc.StatusCode, code)
     assert text in caught.value.details()
-    assert call(channel, "ServerReady").ready
+    assert call(shared, "ServerReady").ready
 
 
 def test_a_compressed_message_is_bounded_by_its_size(

@@ -23,6 +23,7 @@ import pytest
 from mlship.adapters.observations.removal import DirectoryRemovals
 from mlship.domain.prediction import Prediction
 from mlship.domain.removal import Selection
+from tests.harness import asking
 from tests.harness.bundles import SETOSA, iris_bundle
 
 RELEASE = "sha256:" + "ab" * 32
@@ -60,7 +61,7 @@ class Served:
         until = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < until:
             try:
-                httpx.get(f"{self.url}/v2/health/live", timeout=1)
+                asking.get(f"{self.url}/v2/health/live", timeout=1)
             except httpx.TransportError:
                 time.sleep(0.02)
             else:
@@ -69,7 +70,7 @@ class Served:
     def wait_for_request(self) -> None:
         """Wait until a worker computes one."""
         until = time.monotonic() + 20
-        while "mlship_in_flight 1.0" not in httpx.get(f"{self.url}/metrics").text:
+        while "mlship_in_flight 1.0" not in asking.get(f"{self.url}/metrics").text:
             assert time.monotonic() < until, "no request arrived"
             time.sleep(0.02)
 
@@ -115,12 +116,12 @@ def serve(tmp_path: Path, port: int) -> Iterator[Serve]:
 
 def test_it_serves_logs_and_ends_with_zero(serve: Serve) -> None:
     served = serve()
-    ready = httpx.get(f"{served.url}/v2/health/ready")
+    ready = asking.get(f"{served.url}/v2/health/ready")
     assert ready.json()["release"] == RELEASE
-    answer = httpx.post(f"{served.url}/predict", json=[SETOSA, SETOSA])
+    answer = asking.post(f"{served.url}/predict", json=[SETOSA, SETOSA])
     assert answer.headers["mlship-release"] == "iris@abababababab"
     assert served.logged() == [row["id"] for row in answer.json()["predictions"]]
-    assert httpx.get(f"{served.url}/", follow_redirects=True).url.path == "/docs"
+    assert asking.get(f"{served.url}/", follow_redirects=True).url.path == "/docs"
     served.process.terminate()
     assert served.process.wait(10) == 0
 
@@ -135,7 +136,7 @@ def test_a_free_port_is_told_when_it_listens(tmp_path: Path) -> None:
             assert time.monotonic() < until, "no address was told"
             time.sleep(0.02)
         assert found[1] != "0"
-        assert httpx.get(f"http://127.0.0.1:{found[1]}/v2/health/ready").status_code == 200
+        assert asking.get(f"http://127.0.0.1:{found[1]}/v2/health/ready").status_code == 200
     finally:
         served.process.kill()
         served.process.wait(10)
@@ -146,13 +147,13 @@ def test_a_row_that_is_kept_has_the_same_outputs_and_an_id_of_its_own(
 ) -> None:
     monkeypatch.setenv("MLSHIP_CACHE_ROWS", "10")
     served = serve()
-    answers = [httpx.post(f"{served.url}/predict", json=SETOSA).json() for _ in range(3)]
+    answers = [asking.post(f"{served.url}/predict", json=SETOSA).json() for _ in range(3)]
     predictions = [answer["predictions"][0] for answer in answers]
     ids = {prediction.pop("id") for prediction in predictions}
     assert predictions == [predictions[0]] * 3
     assert sorted(served.logged()) == sorted(ids)
     assert len(ids) == 3
-    assert "mlship_cached_rows_total 2.0" in httpx.get(f"{served.url}/metrics").text
+    assert "mlship_cached_rows_total 2.0" in asking.get(f"{served.url}/metrics").text
 
 
 def test_a_request_that_runs_when_it_is_told_to_stop_is_answered(serve: Serve) -> None:
@@ -213,23 +214,23 @@ def test_no_acknowledged_prediction_is_lost_by_a_kill(serve: Serve) -> None:
     assert len(acknowledged) > 100
     assert set(acknowledged) <= set(served.logged())
     restarted = serve()
-    assert httpx.post(f"{restarted.url}/predict", json=SETOSA).status_code == 200
+    assert asking.post(f"{restarted.url}/predict", json=SETOSA).status_code == 200
     assert len(list(served.log.iterdir())) == 2, "each process has a segment of its own"
 
 
 def test_a_full_disk_refuses_until_there_is_room_again(serve: Serve) -> None:
     served = serve()
-    assert httpx.post(f"{served.url}/predict", json=SETOSA).status_code == 200
+    assert asking.post(f"{served.url}/predict", json=SETOSA).status_code == 200
     size = sum(path.stat().st_size for path in served.log.iterdir())
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     limit = (size + 100, resource.RLIM_INFINITY)
     resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, limit)
-    refused = httpx.post(f"{served.url}/predict", json=SETOSA)
+    refused = asking.post(f"{served.url}/predict", json=SETOSA)
     assert refused.status_code == 503
     assert "File too large" in refused.json()["error"]["message"]
     assert len(served.logged()) == 1
     resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, unlimited)
-    assert httpx.post(f"{served.url}/predict", json=SETOSA).status_code == 200
+    assert asking.post(f"{served.url}/predict", json=SETOSA).status_code == 200
     assert len(served.logged()) == 2
 
 
@@ -245,14 +246,14 @@ def test_a_port_that_is_taken_is_a_clear_line_and_code_4(serve: Serve) -> None:
 
 def test_a_model_that_changed_its_mind_says_so_and_is_not_ready(serve: Serve) -> None:
     served = serve(golden_error=0.2)
-    ready = httpx.get(f"{served.url}/v2/health/ready")
+    ready = asking.get(f"{served.url}/v2/health/ready")
     assert (ready.status_code, ready.json()["state"]) == (503, "failed")
     assert "golden example 0" in served.errors.read_text()
 
 
 def test_a_body_that_is_too_large_is_refused(serve: Serve) -> None:
     served = serve()
-    answer = httpx.post(
+    answer = asking.post(
         f"{served.url}/predict",
         content=b" " * 10_000_001,
         headers={"content-type": "application/json"},
@@ -262,7 +263,7 @@ def test_a_body_that_is_too_large_is_refused(serve: Serve) -> None:
 
 def _ask(url: str, body: Any) -> None:
     with contextlib.suppress(httpx.TransportError):
-        httpx.post(f"{url}/predict", json=body, timeout=60)
+        asking.post(f"{url}/predict", json=body, timeout=60)
 
 
 def predict(bundle: Path, rows: Any, *more: str) -> subprocess.CompletedProcess[str]:
@@ -414,7 +415,7 @@ def test_a_column_that_is_not_to_be_logged_is_in_no_byte_of_the_log(
     served = Served(tmp_path, bundle, port, environment)
     try:
         served.wait()
-        answer = httpx.post(f"{served.url}/predict", json=SETOSA)
+        answer = asking.post(f"{served.url}/predict", json=SETOSA)
         assert answer.status_code == 200
         (line,) = (path.read_bytes() for path in served.log.glob("*.jsonl"))
     finally:

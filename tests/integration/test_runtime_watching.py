@@ -16,6 +16,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.harness import asking
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.integration import test_runtime_serve
 from tests.integration.test_runtime_serve import Served
@@ -85,8 +86,8 @@ def test_an_output_that_nobody_reads_blocks_no_request(watch: Watch) -> None:
 
 def test_without_the_setting_nothing_is_written(watch: Watch) -> None:
     served = watch(MLSHIP_ACCESS_LOG="")
-    assert httpx.get(f"{served.url}/v2/health/live").status_code == 200
-    assert "access_log" not in httpx.get(f"{served.url}/metrics").text
+    assert asking.get(f"{served.url}/v2/health/live").status_code == 200
+    assert "access_log" not in asking.get(f"{served.url}/metrics").text
     served.process.terminate()
     output, _ = served.process.communicate(timeout=10)
     assert output == b""
@@ -201,5 +202,5 @@ def test_a_replica_without_the_package_says_so_and_serves(watch: Watch, tmp_path
     served = watch(
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", PYTHONPATH=str(tmp_path / "absent")
     )
-    assert httpx.post(f"{served.url}/predict", json=SETOSA).status_code == 200
+    assert asking.post(f"{served.url}/predict", json=SETOSA).status_code == 200
     assert "traces are not sent: OTEL_EXPORTER_OTLP_ENDPOINT is set" in served.errors.read_text()

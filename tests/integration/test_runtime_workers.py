@@ -15,6 +15,7 @@ import pytest
 
 from mlship.adapters.targets.local import probe
 from mlship.adapters.targets.local.observation import restarts_of
+from tests.harness import asking
 from tests.harness.bundles import SETOSA
 from tests.integration import test_runtime_serve
 from tests.integration.test_runtime_serve import Serve, Served
@@ -45,7 +46,7 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def is_ready(served: Served) -> bool:
-    return httpx.get(f"{served.url}/v2/health/ready").status_code == 200
+    return asking.get(f"{served.url}/v2/health/ready").status_code == 200
 
 
 def is_listening(served: Served) -> bool:
@@ -134,7 +135,7 @@ def test_readiness_is_false_while_no_worker_is_ready(serve: Serve) -> None:
     os.kill(worker, signal.SIGSTOP)
     os.kill(worker, signal.SIGKILL)
     until(lambda: not is_ready(served))
-    ready = httpx.get(f"{served.url}/v2/health/ready").json()
+    ready = asking.get(f"{served.url}/v2/health/ready").json()
     assert ready["state"] == "restarting"
     until(lambda: is_ready(served))
     assert children(served.process.pid) != [worker]
@@ -147,10 +148,10 @@ def test_a_request_that_a_worker_has_not_read_when_it_ends_is_answered(serve: Se
     with ThreadPoolExecutor(1) as pool:
         sent = pool.submit(httpx.post, f"{served.url}/predict", json=SETOSA, timeout=60)
         in_flight = "mlship_in_flight 1.0"
-        until(lambda: in_flight in httpx.get(f"{served.url}/metrics").text)
+        until(lambda: in_flight in asking.get(f"{served.url}/metrics").text)
         os.kill(worker, signal.SIGKILL)
         assert sent.result().status_code == 200
-    ready = httpx.get(f"{served.url}/v2/health/ready").json()
+    ready = asking.get(f"{served.url}/v2/health/ready").json()
     assert (ready["restarts"], ready["last_restart"]) == (1, "ended by signal SIGKILL")
     assert len(served.logged()) == 1
 
@@ -180,7 +181,7 @@ def test_a_busy_model_refuses_with_429_and_when_to_retry(serve: Serve) -> None:
     )
 
     def ask(_: int) -> httpx.Response:
-        return httpx.post(
+        return asking.post(
             f"{served.url}/predict", json=SETOSA, headers={"mlship-timeout": "2"}, timeout=30
         )
 
@@ -192,7 +193,7 @@ def test_a_busy_model_refuses_with_429_and_when_to_retry(serve: Serve) -> None:
     assert statuses.count(200) >= 3
     assert refused
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
-    bad = httpx.post(f"{served.url}/predict", json=SETOSA, headers={"mlship-timeout": "-1"})
+    bad = asking.post(f"{served.url}/predict", json=SETOSA, headers={"mlship-timeout": "-1"})
     assert bad.status_code == 400
 
 
@@ -244,7 +245,7 @@ def test_a_large_body_gets_413_however_it_is_sent_and_no_reset(serve: Serve) -> 
                 answer += data
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"connection: close" in answer
-    assert httpx.post(f"{served.url}/predict", json=SETOSA).status_code == 200
+    assert asking.post(f"{served.url}/predict", json=SETOSA).status_code == 200
 
 
 def test_slow_clients_are_cut_off_and_others_do_not_notice(serve: Serve) -> None:
@@ -256,7 +257,7 @@ def test_slow_clients_are_cut_off_and_others_do_not_notice(serve: Serve) -> None
         for client in slow:
             client.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\n")
         for _ in range(20):
-            assert httpx.post(f"{served.url}/predict", json=SETOSA).status_code == 200
+            assert asking.post(f"{served.url}/predict", json=SETOSA).status_code == 200
         for client in slow:
             assert client.recv(65536).startswith(b"HTTP/1.1 408 ")
     finally:
@@ -293,7 +294,7 @@ def test_two_workers_serve_and_end(tmp_path: Path, serve: Serve) -> None:
             until(lambda: is_listening(served))
             with ThreadPoolExecutor(8) as pool:
                 answers = pool.map(
-                    lambda _: httpx.post(f"{served.url}/predict", json=SETOSA), range(40)
+                    lambda _: asking.post(f"{served.url}/predict", json=SETOSA), range(40)
                 )
                 assert [answer.status_code for answer in answers] == [200] * 40
         finally:

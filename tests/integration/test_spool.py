@@ -27,6 +27,7 @@ from mlship.runtime.groups import Backlog
 from mlship.runtime.spool import Spools
 from mlship.runtime.spooled import SpoolingRecorder
 from tests.docs.blocks import ROOT, blocks
+from tests.harness import asking
 from tests.harness.bundles import SETOSA
 from tests.harness.postgres import Server, server
 from tests.integration.test_postgres import RELEASE, RUNTIME, Replica, Users, missing, replica
@@ -129,7 +130,7 @@ def spooling(folder: Path, *more: str) -> list[str]:
 
 def is_delivered(serving: Replica) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        text = httpx.get(f"http://127.0.0.1:{serving.port}/metrics").text
+        text = asking.get(f"http://127.0.0.1:{serving.port}/metrics").text
         return "mlship_spooled_rows 0.0" in text
     return False
 
@@ -177,7 +178,7 @@ def test_what_a_spool_loses_would_be_found_missing(tmp_path: Path, database: Ser
 
 
 def ask(serving: Replica) -> httpx.Response:
-    return httpx.post(f"http://127.0.0.1:{serving.port}/predict", json=SETOSA, timeout=30)
+    return asking.post(f"http://127.0.0.1:{serving.port}/predict", json=SETOSA, timeout=30)
 
 
 def test_a_kill_between_the_commit_and_the_deletion_leaves_each_row_once(
@@ -238,7 +239,7 @@ def test_a_full_spool_or_disk_refuses_and_the_replica_stays_ready(
             assert answer.status_code == 503
             assert "No space left" in answer.json()["error"]["message"]
             ready = f"http://127.0.0.1:{serving.port}/v2/health/ready"
-            assert httpx.get(ready).status_code == 200
+            assert asking.get(ready).status_code == 200
             database.start()
             eventually(lambda: is_delivered(serving))
             assert ask(serving).status_code == 200

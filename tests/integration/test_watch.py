@@ -20,7 +20,7 @@ from mlship.domain.watch import Watched
 from mlship.errors import UnavailableError
 from mlship.steps.status import status
 from mlship.steps.traffic import traffic
-from tests.harness import clusters
+from tests.harness import asking, clusters
 from tests.harness.duels import Duel, InCluster, Local
 from tests.harness.load import load
 from tests.harness.places import Place, place
@@ -126,7 +126,7 @@ def test_copies_of_requests_are_not_counted(local: Place) -> None:
     duel = duel_on(local, challenger=BAD)
     traffic(duel.here.pipeline, {"challenger": 1}, shadow=True)
     before = duel.target.counts()
-    with httpx.Client() as client:
+    with httpx.Client(verify=asking.TRUST) as client:
         for _ in range(100):
             client.post(duel.endpoint, json={})
     after = duel.target.counts()
@@ -136,7 +136,7 @@ def test_copies_of_requests_are_not_counted(local: Place) -> None:
 
 def test_a_router_that_was_killed_counts_from_zero_under_another_name(local: Place) -> None:
     duel = duel_on(local)
-    with httpx.Client() as client:
+    with httpx.Client(verify=asking.TRUST) as client:
         for _ in range(50):
             client.post(duel.endpoint, json={})
     before = duel.target.counts()
@@ -155,7 +155,7 @@ def test_a_router_that_was_killed_counts_from_zero_under_another_name(local: Pla
 
 def answers(endpoint: str) -> bool:
     try:
-        return httpx.post(endpoint, json={}).is_success
+        return asking.post(endpoint, json={}).is_success
     except httpx.HTTPError:
         return False
 

@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from tests.harness import commands, hostile
+from tests.harness import asking, commands, hostile
 from tests.harness.act import ACT, Ran, Runner
 from tests.harness.services import require
 from tests.harness.team import git
@@ -81,7 +80,7 @@ class Homework:
     def tags(self) -> set[str]:
         """Return the tags of the repository in the registry."""
         url = f"http://{self._registry}/v2/{PROJECT}/tags/list"
-        return set(httpx.get(url, auth=LOGIN).raise_for_status().json()["tags"])
+        return set(asking.get(url, auth=LOGIN).raise_for_status().json()["tags"])
 
     def reports(self) -> str:
         """Return what the last run handed on as its report."""

@@ -6,6 +6,7 @@ import subprocess
 
 import httpx
 
+from tests.harness import asking
 from tests.harness.postgres import HINT, programs
 from tests.mistakes import bases, clusters, databases, engines, forges, registries
 from tests.mistakes.remote import Need, RemoteMistake
@@ -39,6 +40,6 @@ def missing() -> dict[Need, str]:
 
 def _has_registry() -> bool:
     try:
-        return httpx.get("http://localhost:5000/v2/", timeout=5).is_success
+        return asking.get("http://localhost:5000/v2/", timeout=5).is_success
     except httpx.HTTPError:
         return False
