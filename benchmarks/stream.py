@@ -15,6 +15,7 @@ control writes outputs and then commits offsets, without transactions.
 import argparse
 import contextlib
 import functools
+import http.client
 import json
 import os
 import random
@@ -25,6 +26,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from tests.harness import kafka, streams
 from tests.harness.kafka import Broker
 from tests.harness.streams import Notes, is_answer, row, running, settings, side
 
+_ASKING = 8
 CYCLE = 4000
 """So many different rows are sent in turn; outputs are compared with their answers offline."""
 
@@ -242,8 +245,6 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def sides(arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare the side of each key with the one that Envoy gives it over HTTP."""
-    import httpx
-
     from mlship.config.project import TargetConfig
     from mlship.runtime.stream.sides import Choice
     from tests.harness.places import place
@@ -264,12 +265,21 @@ def sides(arguments: argparse.Namespace) -> dict[str, Any]:
                 for slot in sorted(weights)
             ]
         )
-        other = 0
-        with httpx.Client(base_url=local.target.routes().endpoint) as client:
-            for number in range(arguments.keys):
+        port = local.port
+
+        def differ(numbers: range) -> int:
+            """Ask for keys on a connection of its own; return how many are on another side."""
+            connection, other = http.client.HTTPConnection("127.0.0.1", port, timeout=30), 0
+            for number in numbers:
                 key = f"customer-{number}-{number * 7919 % 10007}"
-                answer = client.post("/predict", json={}, headers={"x-user": key})
-                other += choice.of(key.encode()).slot != answer.json()["slot"]
+                connection.request("POST", "/predict", b"{}", {"x-user": key})
+                slot = json.loads(connection.getresponse().read())["slot"]
+                other += choice.of(key.encode()).slot != slot
+            return other
+
+        with ThreadPoolExecutor(_ASKING) as pool:
+            parts = [range(first, arguments.keys, _ASKING) for first in range(_ASKING)]
+            other = sum(pool.map(differ, parts))
     return {"keys": arguments.keys, "on another side than over HTTP": other}
 
 

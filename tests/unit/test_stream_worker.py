@@ -163,6 +163,38 @@ def test_a_new_route_is_followed_between_two_transactions(tmp_path: Path) -> Non
     assert [each.value for each in brokers.sent] == [b"iris@a", b"iris@a", b"iris@b"]
 
 
+def test_a_slow_model_gets_fewer_messages_so_that_a_new_route_does_not_wait(
+    tmp_path: Path,
+) -> None:
+    limits: list[int] = []
+    now = 0.0
+
+    class Waiting(Brokers):
+        """Gives as many messages as are asked for."""
+
+        def poll(self, limit: int, seconds: float) -> Sequence[Received]:
+            limits.append(limit)
+            return [message(number) for number in range(limit)]
+
+        def commit(self, sent: Iterable[Sent], received: Sequence[Received]) -> bool:
+            nonlocal now
+            now += len(received) * pace
+            return super().commit(sent, received)
+
+    write(tmp_path / "plan.json", "1", side("ra"))
+    file, brokers = tmp_path / "plan.json", Waiting()
+    made = Worker(SETTINGS, file, brokers, Models(), lambda _: None, lambda: now)
+    made.load()
+    pace = 0.01
+    for _ in range(3):
+        made.turn(0.0)
+    assert limits == [5000, 100, 100], "a transaction takes a second"
+    pace = 0.0001
+    for _ in range(8):
+        made.turn(0.0)
+    assert limits[-3:] == [3200, 5000, 5000], "as many as before, when it is fast again"
+
+
 def test_a_key_stays_on_its_side_and_shares_are_as_the_weights(tmp_path: Path) -> None:
     choice = Choice([side("a", 10), side("b", 0), side("c", 90)])
     chosen = [choice.of(f"user-{number}".encode()).slot for number in range(10_000)]

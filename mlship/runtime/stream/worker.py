@@ -1,8 +1,9 @@
 """A worker of a stream: it reads messages, has them answered, and commits both together."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -11,6 +12,9 @@ from mlship.errors import IntegrityError, NotFoundError
 from mlship.runtime.stream.brokers import Brokers
 from mlship.runtime.stream.link import Results, Values
 from mlship.runtime.stream.replies import Replies
+
+_LONGEST_SECONDS: Final = 1.0
+"""Of a transaction, if messages wait: the route is looked at between two of them."""
 
 
 class Computing(Protocol):
@@ -35,6 +39,7 @@ class Worker:
         brokers: where messages are read and written.
         models: what computes.
         note: shows a line to the operator.
+        clock: returns seconds that only grow.
     """
 
     def __init__(
@@ -44,8 +49,11 @@ class Worker:
         brokers: Brokers,
         models: Computing,
         note: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_stopped = False
+        self._clock = clock
+        self._limit = settings.max_rows
         self._settings = settings
         self._file = plan
         self._seen: tuple[int, int] | None = None
@@ -84,11 +92,20 @@ class Worker:
         arrived = self._models.arrived()
         if arrived is not None:
             self._follow(arrived)
-        received = self._brokers.poll(self._settings.max_rows, seconds)
+        received = self._brokers.poll(self._limit, seconds)
         if received:
             assert self._replies is not None  # noqa: S101 (load has set it)
+            started = self._clock()
             self._brokers.commit(list(self._replies.to(received)), received)
+            self._pace(len(received), self._clock() - started)
         return len(received)
+
+    def _pace(self, count: int, seconds: float) -> None:
+        """Take so many messages the next time that a change of the route waits for a second."""
+        if seconds > _LONGEST_SECONDS:
+            self._limit = max(1, int(count * _LONGEST_SECONDS / seconds))
+        elif count == self._limit and seconds < _LONGEST_SECONDS / 2:
+            self._limit = min(self._settings.max_rows, 2 * self._limit)
 
     def _look(self) -> None:
         """Want the plan in the file, if it is another one than before."""

@@ -27,6 +27,8 @@ from mlship.errors import ConfigError
 _FOLDER: Final = "/etc/mlship/stream"
 _CONFIG: Final = "mlship.dev/stream"
 """An annotation of pods: the digest of their settings, so that another one replaces them."""
+_MOST_ROWS: Final = 200
+"""Of a transaction: a change of the route waits for it, and single requests take their time."""
 _RBAC: Final = "rbac.authorization.k8s.io"
 
 
@@ -58,6 +60,7 @@ def render(
         ConfigError: the target or the format does not allow it.
     """
     _check(scope, config, stream)
+    settings = msgspec.structs.replace(settings, max_rows=min(settings.max_rows, _MOST_ROWS))
     name, place = f"{scope.name}-stream", place_of(scope, config)
     selector = {INSTANCE: name}
     labels = {**scope.labels, **selector, "app.kubernetes.io/component": "stream"}
