@@ -33,7 +33,8 @@ def _moment(text: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None:
+    # Of other years, the time in UTC or the tick before might not exist.
+    if moment is None or moment.tzinfo is None or not 1970 <= moment.year <= 9000:
         raise ConfigError(
             f"--at {text[:60]!r} is neither a time with a time zone nor a Job of a CronJob",
             hint="give it such as 2026-11-23T03:00:00+00:00, or leave --at out for now",

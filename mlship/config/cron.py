@@ -10,7 +10,7 @@ from msgspec import Meta
 Cron = Annotated[
     str,
     Meta(
-        pattern=r"^[\d*/,-]+( [\d*/,-]+){4}(?!\n)$",
+        pattern=r"^[0-9*/,-]+( [0-9*/,-]+){4}(?!\n)$",
         extra={"form": "the five fields of cron, such as 17 5 * * *"},
     ),
 ]

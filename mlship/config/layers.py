@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec.structs import replace
 
-from mlship.config import bounds, commands, placement, schedules, workflows, yaml_text
+from mlship.config import bounds, commands, placement, schedules, stream, workflows, yaml_text
 from mlship.config.backends import ObservationsConfig
 from mlship.config.explain import PREFIX, explained, fields_of, in_file, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
@@ -214,6 +214,8 @@ def _check_together(config: Config) -> None:
     _check_model(config.model)
     workflows.check(config.workflows)
     schedules.check(config.schedules, config.name)
+    if config.stream is not None:
+        stream.check(config.stream)
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from mlship.config.texts import Topic, Variable
+from mlship.errors import ConfigError
 
 _Text = Annotated[str, Meta(min_length=1)]
 
@@ -105,3 +106,29 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def dead_letters(self) -> str:
         """The topic of messages that get no prediction."""
         return self.dead_letter or f"{self.output}.dead-letter"
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """The topics by their keys, without those that are not there."""
+        named = {
+            "input": self.input,
+            "output": self.output,
+            "dead_letter": self.dead_letters,
+            "shadow": self.shadow,
+            "outcomes": self.outcomes,
+        }
+        return {key: topic for key, topic in named.items() if topic is not None}
+
+
+def check(config: StreamConfig) -> None:
+    """Check that each topic is another one: what a stream wrote must not come back to it.
+
+    Raises:
+        ConfigError: two keys name the same topic.
+    """
+    keys: dict[str, str] = {}
+    for key, topic in config.topics.items():
+        if topic in keys:
+            message = f"mlship.yaml: stream.{keys[topic]} and stream.{key} are both topic {topic}"
+            raise ConfigError(message, hint="give each a topic of its own")
+        keys[topic] = key

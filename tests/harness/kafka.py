@@ -122,9 +122,12 @@ class Broker:
         for future in admin.create_topics(made).values():
             future.result(_SECONDS)
 
-    def send(self, topic: str, messages: Sequence[dict[str, Any]]) -> None:
+    def send(
+        self, topic: str, messages: Sequence[dict[str, Any]], most_bytes: str = "1000000"
+    ) -> None:
         """Write messages: arguments of `Producer.produce`."""
-        producer = Producer({"bootstrap.servers": self.address, "linger.ms": "5", "log_level": "2"})
+        common = {"bootstrap.servers": self.address, "linger.ms": "5", "log_level": "2"}
+        producer = Producer({**common, "message.max.bytes": most_bytes})
         for message in messages:
             while True:
                 try:

@@ -20,8 +20,15 @@ from mlship.adapters.streams.workers import LocalWorkers
 from mlship.domain import stream
 from mlship.domain.stream import Plan, Settings
 from mlship.domain.streaming import Selection
-from mlship.errors import ConfigError, CredentialsError, NotFoundError, UnavailableError
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    CredentialsError,
+    NotFoundError,
+    UnavailableError,
+)
 from mlship.runtime.model import Model
+from mlship.runtime.stream.brokers import KafkaBrokers, Received
 from mlship.runtime.stream.registry import Registry, framed, unframed
 from tests.harness import kafka, streams
 from tests.harness.bundles import SETOSA
@@ -107,10 +114,12 @@ def test_poison_is_set_aside_and_replayed_once(broker: Broker, tmp_path: Path) -
         assert b"not JSON" in (reasons[b"-1"] or b"")
         assert reasons[b"-2"] == b"the process of the model: it ended by signal 6"
         assert reasons[b"-3"] == b"the message has no value"
-        letters = KafkaDeadLetters(Clients(told, {}), told)
-        assert letters.replay(Selection(), dry_run=True).count == 3
-        assert letters.replay(Selection()).count == 3
-        assert letters.replay(Selection()).count == 0
+    # Nobody reads what is sent again until it was counted: it would come back as new letters.
+    letters = KafkaDeadLetters(Clients(told, {}), told)
+    assert letters.replay(Selection(), dry_run=True).count == 3
+    assert letters.replay(Selection()).count == 3
+    assert letters.replay(Selection()).count == 0
+    with running(tmp_path / "state", told, plan):
         assert len(broker.read(told.dead_letter, 6)) == 6
     again = [each for each in broker.read(told.input) if each.key() == b"-1"]
     assert [each.value() for each in again] == [b"no", b"no"]
@@ -120,6 +129,60 @@ def test_poison_is_set_aside_and_replayed_once(broker: Broker, tmp_path: Path) -
     chosen = Selection(partition=place.partition(), first=place.offset(), last=place.offset())
     assert letters.replay(chosen).count == 1
     assert letters.replay(chosen).count == 1
+
+
+def test_a_message_that_fits_into_no_topic_holds_up_no_other(
+    broker: Broker, tmp_path: Path
+) -> None:
+    told = of(broker, "large")
+    plan = Plan(revision="1", sides=(side(tmp_path),))
+    padded = json.dumps(row(2)).encode() + b" " * 1_048_000
+    large: list[dict[str, object]] = [
+        {"value": b"x" * 999_900, "key": b"-1"},
+        {"value": b"x" * 1_048_450, "key": b"-2"},
+        {"value": padded, "key": b"2"},
+    ]
+    broker.send(told.input, [*messages(2), *large, *messages(2, 3)], "2000000")
+    with running(tmp_path / "state", told, plan):
+        assert keys(broker.read(told.output, 5)) == list(range(5))
+        dead = {each.key(): each for each in broker.read(told.dead_letter, 2)}
+    assert dead[b"-1"].value() == b"x" * 999_900
+    assert dead[b"-2"].value() is None
+    reason = dict(dead[b"-2"].headers() or ())["mlship-dead-letter-reason"] or b""
+    assert reason.endswith(b"(without its value of 1048450 bytes, which does not fit)")
+
+
+def test_a_worker_whose_name_another_has_taken_ends(broker: Broker) -> None:
+    told = of(broker, "twice")
+    first, second = (KafkaBrokers(told, "host-1", os.environ, lambda _: None) for _ in range(2))
+    first.open()
+    until(lambda: bool(first.poll(1, 0.1) or first._owned))
+    second.open()
+    until(lambda: bool(second.poll(1, 0.1) or second._owned))
+    with pytest.raises(ConflictError, match="another worker has taken over"):
+        until(lambda: bool(first.poll(1, 0.1)))
+
+
+def test_a_successor_with_another_topic_leaves_the_former_one_alone(broker: Broker) -> None:
+    former, told = of(broker, "former"), of(broker, "latter")
+    told = msgspec.structs.replace(told, group=former.group)
+    broker.send(former.input, messages(9))
+    broker.send(told.input, messages(4))
+    first = KafkaBrokers(former, "host-1", os.environ, lambda _: None)
+    first.open()
+    until(lambda: bool(first.poll(1, 0.1) or first._owned))
+    second = KafkaBrokers(told, "host-1", os.environ, lambda _: None)
+    second.open()
+    found: list[Received] = []
+
+    def read() -> bool:
+        first.poll(1, 0.0)
+        found.extend(second.poll(10, 0.1))
+        return len(found) >= 4
+
+    until(read)
+    assert sorted(int(each.key or b"") for each in found) == [0, 1, 2, 3]
+    assert second.commit([], found)
 
 
 def test_a_change_of_the_route_is_followed_while_messages_flow(

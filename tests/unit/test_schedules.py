@@ -63,6 +63,7 @@ def complaint(schedules: str) -> tuple[str, str]:
     [
         ("run: sleep, cron: 0 3 * * 1, where: github", "schedules.a.run", "retrain"),
         ("run: retrain, cron: 0 3 * *, where: github", "cron", "five fields"),
+        ("run: retrain, cron: '\u0663 3 * * *', where: github", "cron", "five fields"),
         ("run: retrain, cron: 0 24 * * *, where: github", "hour 24", "minute, hour"),
         ("run: retrain, cron: 0 3 31 2 *, where: github", "no month 2 has a day 31", "minute"),
         ("run: retrain, cron: 0 3 1 * 1, where: github", "people read as `and`", "two schedules"),
@@ -409,7 +410,9 @@ def test_the_planned_time_as_schedulers_give_it(text: str, moment: datetime | No
     assert _moment(text) == moment
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-11-23T03:00:00", "iris-weekly-1"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2026-11-23T03:00:00", "iris-weekly-1", "0001-01-01T00:00Z"]
+)
 def test_a_planned_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--at"):
         _moment(text)

@@ -239,6 +239,14 @@ def test_a_topic_is_one_that_kafka_takes() -> None:
         resolve([Layer(name="mlship.yaml", values={**values, "stream": section})])
 
 
+@pytest.mark.parametrize("key", ["dead_letter", "shadow", "outcomes", "output"])
+def test_what_a_stream_writes_never_comes_back_to_it(key: str) -> None:
+    values = {"name": "iris", "data": {"train": "t", "test": "u"}, "model": {"train": "p:t"}}
+    section = {"brokers": "one:9092", "input": "in", "output": "out", key: "in"}
+    with pytest.raises(ConfigError, match=rf"stream\.input and stream\.{key} are both topic in"):
+        resolve([Layer(name="mlship.yaml", values={**values, "stream": section})])
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "says"),
     [

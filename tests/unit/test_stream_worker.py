@@ -1,7 +1,7 @@
 """A worker of a stream on fakes of the brokers and the models, and answers of a real model."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from mlship.domain.stream import Plan, Settings, Side, prediction_id
 from mlship.errors import IntegrityError, NotFoundError, ProjectError, UnavailableError
 from mlship.runtime.model import Model
 from mlship.runtime.stream.answering import Answering
-from mlship.runtime.stream.brokers import Received, Sent
+from mlship.runtime.stream.brokers import Received
 from mlship.runtime.stream.formats import Json
 from mlship.runtime.stream.link import Results, Values
 from mlship.runtime.stream.sides import Choice
+from mlship.runtime.stream.transactions import Sent, TooLargeError
 from mlship.runtime.stream.worker import Worker
 from tests.harness.bundles import SETOSA, VIRGINICA, iris_bundle
 from tests.harness.served import Memory
@@ -52,12 +53,16 @@ class Brokers:
         self.sent: list[Sent] = []
         self.offsets: list[int] = []
         self.aborts = 0
+        self.most = 1_000_000
 
     def poll(self, limit: int, seconds: float) -> Sequence[Received]:
         return self.batches.pop(0) if self.batches else []
 
-    def commit(self, sent: Iterable[Sent], received: Sequence[Received]) -> bool:
+    def commit(self, sent: Sequence[Sent], received: Sequence[Received]) -> bool:
         written = list(sent)
+        for place, each in enumerate(written):
+            if len(each.value or b"") > self.most:
+                raise TooLargeError(place, len(each.value or b""))
         if self.aborts:
             self.aborts -= 1
             self.batches.insert(0, received)
@@ -76,6 +81,7 @@ class Models:
     def __init__(self) -> None:
         self.wanted: Plan | None = None
         self.is_loaded = True
+        self.refused: bytes | None = b"bad"
 
     def want(self, plan: Plan) -> None:
         self.wanted = plan
@@ -87,8 +93,12 @@ class Models:
     def compute(self, asked: Mapping[str, tuple[Side, Values]]) -> dict[str, Results]:
         return {
             slot: Results(
-                [None if value == b"bad" else side.name.encode() for value in values.values],
-                {n: ("no row", "x") for n, value in enumerate(values.values) if value == b"bad"},
+                [None if value == self.refused else side.name.encode() for value in values.values],
+                {
+                    n: ("no row", "x")
+                    for n, value in enumerate(values.values)
+                    if value == self.refused
+                },
             )
             for slot, (side, values) in asked.items()
         }
@@ -150,6 +160,27 @@ def test_what_was_aborted_is_answered_again_and_written_once(tmp_path: Path) -> 
     assert len(brokers.sent) == 2
 
 
+def test_what_does_not_fit_into_its_topic_is_set_aside_and_stops_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "plan.json", "1", side("a", 100), side("b", 0), shadow="b")
+    large = message(2, b"bad" * 10)
+    brokers = Brokers([message(1), large, message(3)])
+    brokers.most = len(b"iris@a")
+    models = Models()
+    models.refused = large.value
+    worker(tmp_path, brokers, models).turn(0)
+    assert [each.topic for each in brokers.sent[:3]] == ["out", "dead", "out"]
+    assert brokers.sent[1].value is None
+    reason = dict(brokers.sent[1].headers)[stream.REASON]
+    assert reason == b"no row (without its value of 30 bytes, which does not fit)"
+    brokers.batches, brokers.sent, brokers.most = [[message(4)]], [], 5
+    worker(tmp_path, brokers).turn(0)
+    (dead,) = brokers.sent
+    assert (dead.topic, dead.value) == ("dead", b"{}")
+    reason = dict(dead.headers)[stream.REASON]
+    assert reason == b"its output of 6 bytes does not fit into out"
+    assert brokers.offsets == [1, 2, 3, 4]
+
+
 def test_a_new_route_is_followed_between_two_transactions(tmp_path: Path) -> None:
     write(tmp_path / "plan.json", "1", side("a"))
     brokers, models = Brokers([message(1)], [message(2)], [message(3)]), Models()
@@ -176,7 +207,7 @@ def test_a_slow_model_gets_fewer_messages_so_that_a_new_route_does_not_wait(
             limits.append(limit)
             return [message(number) for number in range(limit)]
 
-        def commit(self, sent: Iterable[Sent], received: Sequence[Received]) -> bool:
+        def commit(self, sent: Sequence[Sent], received: Sequence[Received]) -> bool:
             nonlocal now
             now += len(received) * pace
             return super().commit(sent, received)

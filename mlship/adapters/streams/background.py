@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from mlship import files
-from mlship.errors import ConflictError, TimedOutError, UnavailableError
+from mlship import errors, files
+from mlship.errors import ConflictError, MlshipError, TimedOutError, UnavailableError
 
 _START_SECONDS: Final = 240.0
 _STOP_SECONDS: Final = 90.0
@@ -68,7 +68,7 @@ class Background:
 
         Raises:
             ConflictError: a stream runs already.
-            UnavailableError: it ended; the message has the end of its log.
+            MlshipError: it ended; the message has the end of its log.
             TimedOutError: it is not ready in time.
         """
         with self.held():
@@ -85,7 +85,7 @@ class Background:
         deadline = time.monotonic() + _START_SECONDS
         while not (state := self._state()).is_ready or state.pid != process.pid:
             if process.poll() is not None:
-                raise self._ended()
+                raise self._ended(process.returncode)
             if time.monotonic() > deadline:
                 self.stop()
                 message = f"the stream was not ready within {_START_SECONDS:g} s"
@@ -112,13 +112,13 @@ class Background:
             time.sleep(_PAUSE)
         return pid
 
-    def _ended(self) -> UnavailableError:
-        """Return why a stream does not start, from the end of its log."""
+    def _ended(self, code: int) -> MlshipError:
+        """Return why a stream does not start, from its exit code and the end of its log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip()
         last, _, hint = lines.rpartition("error: ")[2][-2000:].partition("\n next: ")
-        return UnavailableError(
-            f"the stream does not start: {last}", hint=hint or f"see {self.log}"
-        )
+        kinds = (kind for kind in errors.tree().values() if kind.exit_code == code)
+        kind = next(kinds, UnavailableError)
+        return kind(f"the stream does not start: {last}", hint=hint or f"see {self.log}")
 
     def _is_held(self) -> bool:
         try:

@@ -7,19 +7,18 @@ id: its transaction aborts.
 """
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol
 
 from mlship.domain import stream_faults
 from mlship.domain.stream import Settings
-from mlship.errors import MlshipError, TimedOutError
+from mlship.errors import MlshipError, TimedOutError, UnavailableError
+from mlship.runtime.stream.transactions import COMMIT_SECONDS, Headers, Sent, Transactions
 
 _FIRST_SECONDS: Final = 15.0
-_COMMIT_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 5.0
-
-Headers: TypeAlias = list[tuple[str, bytes | None]]
 
 
 class Received(NamedTuple):
@@ -33,27 +32,20 @@ class Received(NamedTuple):
     headers: Headers
 
 
-class Sent(NamedTuple):
-    """A message to write; the key and the time are those of what it answers."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp: int
-
-
 class Brokers(Protocol):
     """What a worker reads from and writes to."""
 
     def poll(self, limit: int, seconds: float) -> Sequence[Received]:
         """Return messages of partitions that are this worker's, in order for each partition."""
 
-    def commit(self, sent: Iterable[Sent], received: Sequence[Received]) -> bool:
+    def commit(self, sent: Sequence[Sent], received: Sequence[Received]) -> bool:
         """Write messages and the offsets of what was read, together.
 
         Returns:
             False if nothing was written: what was read will be read again, here or elsewhere.
+
+        Raises:
+            TooLargeError: a message does not fit; commit others in its place.
         """
 
     def close(self) -> None:
@@ -88,13 +80,26 @@ class KafkaBrokers:
         self._errors = confluent.KafkaError
         self._exception = confluent.KafkaException
         self._partition = confluent.TopicPartition
+        self._transactions = Transactions(
+            settings.group, confluent.KafkaException, self._of, self._group_now
+        )
+        # Its partitions are those of its topic: a worker that reads another one is no successor,
+        # and would be given them.
+        topic = hashlib.sha256(settings.input.encode()).hexdigest()[:8]
         common = {**settings.properties(environment), "error_cb": self._hear, "log_level": "2"}
-        own = f"{settings.group}-{instance}"
+        self._connect(confluent, common, f"{settings.group}-{instance}-{topic}")
+
+    def _connect(self, confluent: Any, common: Mapping[str, Any], own: str) -> None:
+        """Make the clients; `own` is the worker's name in the transactions and in the group."""
+        settings = self._settings
         try:
             self._producer = confluent.Producer(
                 {
                     "transaction.timeout.ms": "60000",
                     "message.timeout.ms": "30000",
+                    # Not the client decides what is too large, but the topic.
+                    "message.max.bytes": "1000000000",
+                    **self._transactions.properties,
                     **common,
                     **({"transactional.id": own} if settings.is_transactional else {}),
                 }
@@ -105,6 +110,8 @@ class KafkaBrokers:
                     # To find the message on which a model hangs takes minutes.
                     "max.poll.interval.ms": "900000",
                     "auto.offset.reset": "earliest",
+                    # A topic that was removed and made again is noticed only then.
+                    "topic.metadata.refresh.interval.ms": "10000",
                     **common,
                     "group.id": settings.group,
                     "group.instance.id": own,
@@ -115,6 +122,7 @@ class KafkaBrokers:
             )
         except self._exception as error:
             raise self._of(error, f"stream {settings.group}") from error
+        self._transactions.producer = self._producer
 
     def open(self) -> None:
         """Join the group, and fence a former worker of this name.
@@ -166,11 +174,7 @@ class KafkaBrokers:
                 self._check(error)
                 continue
             partition, offset = message.partition(), message.offset()
-            # What came before a partition went to another worker is that worker's.
-            expected = self._owned.get(partition, -1)
-            if partition in self._revoked or expected == -1:
-                continue
-            if expected is not None and offset < expected:
+            if not self._is_due(partition, offset):
                 continue
             self._owned[partition] = offset + 1
             received.append(
@@ -187,35 +191,25 @@ class KafkaBrokers:
             self._read_again(self._revoked & self._owned.keys())
         return received
 
-    def commit(self, sent: Iterable[Sent], received: Sequence[Received]) -> bool:
+    def commit(self, sent: Sequence[Sent], received: Sequence[Received]) -> bool:
         """Write messages and the offsets of what was read, in one transaction.
 
         Returns:
             False if the transaction was aborted: what was read will be read again.
 
         Raises:
+            TooLargeError: a message does not fit into its topic; the transaction was aborted.
             MlshipError: it is not known whether it was committed, or this worker is fenced. Only
                 a new worker of its name can tell.
         """
         if not self._settings.is_transactional:
             return self._written_once_or_more(sent, received)
-        producer = self._producer
         ends = {message.partition: message.offset + 1 for message in received}
         topic = self._settings.input
         offsets = [self._partition(topic, partition, end) for partition, end in ends.items()]
-        subject = f"the transaction of stream {self._settings.group}"
-        try:
-            producer.begin_transaction()
-            self._produce(sent)
-            group = self._consumer.consumer_group_metadata()
-            self._repeated(lambda: producer.send_offsets_to_transaction(offsets, group, 10.0))
-            self._repeated(lambda: producer.commit_transaction(10.0))
-        except self._exception as error:
-            fault = error.args[0]
-            if not fault.txn_requires_abort():
-                raise self._of(error, subject) from error
+        fault = self._transactions.commit(sent, offsets)
+        if fault is not None:
             self._note(f"aborted a transaction of {len(received)} messages: {fault.str()}")
-            self._abort(subject)
             self._rewind(received)
             return False
         self._heard = time.monotonic()
@@ -225,26 +219,11 @@ class KafkaBrokers:
         """Leave the group."""
         self._consumer.close()
 
-    def _produce(self, sent: Iterable[Sent]) -> None:
-        produce = self._producer.produce
-        for message in sent:
-            while True:
-                try:
-                    produce(
-                        message.topic,
-                        message.value,
-                        message.key,
-                        timestamp=message.timestamp,
-                        headers=message.headers,
-                    )
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
-
     def _written_once_or_more(self, sent: Iterable[Sent], received: Sequence[Received]) -> bool:
         """Write, then commit the offsets: the control, which writes twice after a crash."""
-        self._produce(sent)
-        if self._producer.flush(_COMMIT_SECONDS):
+        for message in sent:
+            self._transactions.write(message)
+        if self._producer.flush(COMMIT_SECONDS):
             raise TimedOutError("the outputs were not written", hint="check the brokers")
         ends = {message.partition: message.offset + 1 for message in received}
         topic = self._settings.input
@@ -254,24 +233,6 @@ class KafkaBrokers:
         except self._exception as error:
             self._note(f"did not commit offsets: {error.args[0].str()}")
         return True
-
-    def _repeated(self, call: Callable[[], Any]) -> None:
-        """Call until it succeeds, within the time limit of a commit."""
-        deadline = time.monotonic() + _COMMIT_SECONDS
-        while True:
-            try:
-                call()
-            except self._exception as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise
-            else:
-                return
-
-    def _abort(self, subject: str) -> None:
-        try:
-            self._repeated(lambda: self._producer.abort_transaction(10.0))
-        except self._exception as error:
-            raise self._of(error, subject) from error
 
     def _rewind(self, received: Sequence[Received]) -> None:
         """Read messages again that no transaction has, if their partitions are still here."""
@@ -297,6 +258,40 @@ class KafkaBrokers:
             except self._exception as error:
                 raise self._of(error, f"partition {partition}") from error
 
+    def _is_due(self, partition: int, offset: int) -> bool:
+        """Tell whether a message is this worker's, and was not read before."""
+        # What came before a partition went to another worker is that worker's.
+        expected = self._owned.get(partition, -1)
+        if partition in self._revoked or expected == -1:
+            return False
+        if expected is None:
+            self._check_removed(partition, offset)
+        elif offset < expected:
+            self._check_same(partition, offset)
+            return False
+        return True
+
+    def _group_now(self) -> Any:
+        return self._consumer.consumer_group_metadata()
+
+    def _check_removed(self, partition: int, offset: int) -> None:
+        """Tell of messages that the topic no longer had when it was their turn."""
+        asked = self._partition(self._settings.input, partition)
+        [known] = self._consumer.committed([asked], timeout=_FIRST_SECONDS)
+        if 0 <= known.offset < offset:
+            first, _ = self._consumer.get_watermark_offsets(asked, timeout=_FIRST_SECONDS)
+            if first > known.offset:
+                self._note(
+                    f"partition {partition} of {self._settings.input} lost offsets {known.offset} "
+                    f"to {first - 1} before they were read: raise its retention"
+                )
+
+    def _check_same(self, partition: int, offset: int) -> None:
+        """Raise an error if a partition began anew: its topic was removed and made again."""
+        if offset == 0:
+            message = f"partition {partition} of {self._settings.input} begins anew"
+            raise UnavailableError(message, hint="let a new worker read it from its first message")
+
     def _assigned(self, _: Any, partitions: Sequence[Any]) -> None:
         for each in partitions:
             self._owned[each.partition] = None
@@ -316,6 +311,9 @@ class KafkaBrokers:
     def _check(self, error: Any) -> None:
         """Raise what ends a worker; other errors pass by themselves."""
         names = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "FENCED_INSTANCE_ID")
+        if error.name() == "_FATAL":
+            # The only fatal error of a consumer, which hides its own name.
+            raise self._named("FENCED_INSTANCE_ID", error.str(), "")
         if error.fatal() or error.name() in names or "AUTHORIZATION" in error.name():
             raise self._named(error.name(), error.str(), f"topic {self._settings.input}")
         self._note(error.str())

@@ -5,9 +5,11 @@ from typing import Final, Protocol
 
 from mlship.domain import stream
 from mlship.domain.stream import Plan, Settings, Side, prediction_id
-from mlship.runtime.stream.brokers import Headers, Received, Sent
+from mlship.errors import UnavailableError
+from mlship.runtime.stream.brokers import Received
 from mlship.runtime.stream.link import Results, Values
 from mlship.runtime.stream.sides import Choice
+from mlship.runtime.stream.transactions import Headers, Sent
 
 _LONGEST_REASON: Final = 1000
 
@@ -58,6 +60,48 @@ class Replies:
             else:
                 yield _output(self._settings.output, each, value, side, id_)
         yield from copies
+
+    def smaller(
+        self, sent: Sequence[Sent], place: int, size: int, received: Sequence[Received]
+    ) -> list[Sent]:
+        """Return what is written instead of replies of which one does not fit into its topic.
+
+        An output becomes a dead letter, a dead letter loses its value, and a copy is left out.
+
+        Args:
+            sent: what `to` returned for `received`, or this method.
+            place: of the one that does not fit.
+            size: of its value, in bytes.
+            received: the messages.
+
+        Raises:
+            UnavailableError: a dead letter does not fit even without its value.
+        """
+        replies, refused = list(sent), sent[place]
+        if place >= len(received):
+            del replies[place]
+            return replies
+        message = received[place]
+        if refused.topic == self._settings.output:
+            id_ = prediction_id(
+                self._settings.input, message.partition, message.offset, message.timestamp
+            )
+            side = self._choice.of(id_.encode() if message.key is None else message.key)
+            reason = f"its output of {size} bytes does not fit into {refused.topic}"
+            replies[place] = self._dead(message, side, reason, "")
+            return replies
+        at = f"offset {message.offset} of partition {message.partition}"
+        if refused.value is None:
+            text = f"the dead letter for {at} of {self._settings.input} does not fit into "
+            hint = "raise max.message.bytes of that topic"
+            raise UnavailableError(f"{text}{refused.topic}", hint=hint)
+        note = f" (without its value of {size} bytes, which does not fit)".encode()
+        headers = [
+            (name, (value or b"") + note) if name == stream.REASON else (name, value)
+            for name, value in refused.headers
+        ]
+        replies[place] = refused._replace(value=None, headers=headers)
+        return replies
 
     def _computed(
         self, received: Sequence[Received], ids: Sequence[str], sides: Sequence[Side]

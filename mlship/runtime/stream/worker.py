@@ -1,7 +1,7 @@
 """A worker of a stream: it reads messages, has them answered, and commits both together."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -9,9 +9,10 @@ import msgspec
 
 from mlship.domain.stream import Plan, Settings, Side
 from mlship.errors import IntegrityError, NotFoundError
-from mlship.runtime.stream.brokers import Brokers
+from mlship.runtime.stream.brokers import Brokers, Received
 from mlship.runtime.stream.link import Results, Values
 from mlship.runtime.stream.replies import Replies
+from mlship.runtime.stream.transactions import TooLargeError
 
 _LONGEST_SECONDS: Final = 1.0
 """Of a transaction, if messages wait: the route is looked at between two of them."""
@@ -96,9 +97,24 @@ class Worker:
         if received:
             assert self._replies is not None  # noqa: S101 (load has set it)
             started = self._clock()
-            self._brokers.commit(list(self._replies.to(received)), received)
+            self._commit(self._replies, received)
             self._pace(len(received), self._clock() - started)
         return len(received)
+
+    def _commit(self, replies: Replies, received: Sequence[Received]) -> None:
+        """Commit the replies; what does not fit into its topic is set aside, or left out."""
+        sent = list(replies.to(received))
+        while True:
+            try:
+                self._brokers.commit(sent, received)
+            except TooLargeError as error:
+                smaller = replies.smaller(sent, error.place, error.size, received)
+                self._note(
+                    f"a message of {error.size} bytes does not fit into {sent[error.place].topic}"
+                )
+                sent = smaller
+            else:
+                return
 
     def _pace(self, count: int, seconds: float) -> None:
         """Take so many messages the next time that a change of the route waits for a second."""
