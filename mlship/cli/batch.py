@@ -71,13 +71,7 @@ def batch(
     config = _changed(pipeline.config, inputs, to, keep, max_rejected, challenger)
     pipeline = dataclasses.replace(pipeline, config=config)
     result = _scored(pipeline, options.root, release)
-    for each in (result.published, result.shadow):
-        for reason in each.reasons if each else ():
-            pipeline.progress.note(f"rejected: {reason}")
-    if not result.is_new:
-        pipeline.progress.note("nothing to do: these inputs were scored by this release before")
-    shadow = result.shadow.record if result.shadow else None
-    output.beside(result.published.record, shadow, json=options.json)
+    _print(pipeline, result, json=options.json)
 
 
 def _scored(pipeline: "Pipeline", root: "Path", release: str | None) -> "Compared":
@@ -93,6 +87,16 @@ def _scored(pipeline: "Pipeline", root: "Path", release: str | None) -> "Compare
     if mode is None:
         return Compared(published=batch_step(pipeline, ports, chosen, records))
     return compared(pipeline, ports, chosen, records, mode)
+
+
+def _print(pipeline: "Pipeline", result: "Compared", *, json: bool) -> None:
+    for each in (result.published, result.shadow):
+        for reason in each.reasons if each else ():
+            pipeline.progress.note(f"rejected: {reason}")
+    if not result.is_new:
+        pipeline.progress.note("nothing to do: these inputs were scored by this release before")
+    shadow = result.shadow.record if result.shadow else None
+    output.beside(result.published.record, shadow, json=json)
 
 
 def _changed(
