@@ -1,7 +1,7 @@
 """The command batch: files of rows, scored by a release."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,7 +10,11 @@ from mlship.cli.options import ReleaseName
 from mlship.cli.session import session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlship.config.project import Config
+    from mlship.steps.batch_challenger import Compared
+    from mlship.steps.pipeline import Pipeline
 
 
 def batch(
@@ -45,31 +49,54 @@ def batch(
         int | None,
         typer.Option(min=0, help="Rows that may be rejected. Default: batch.max_rejected."),
     ] = None,
+    challenger: Annotated[
+        Literal["shadow", "split"] | None,
+        typer.Option(
+            help="How production's challenger takes part: it scores each row, too, apart, or some "
+            "rows, by the route's weights. Default: batch.challenger."
+        ),
+    ] = None,
 ) -> None:
     """Score files of rows with a release.
 
     Each row is answered as over HTTP. Outputs are published together, in a folder of the release
     and the run; rows that the model refuses are written to `_rejected` there. After a crash, run
     the same command again: it goes on. A second run with the same inputs and release does nothing.
+    With a challenger, RELEASE is by default the champion.
 
     Example: mlship batch champion --input "lake/2026-11/*.parquet" --output scores
     """
-    from mlship import wire
-    from mlship.steps.batch import batch as batch_step
-
     options = session(context)
     pipeline = options.pipeline()
-    config = _changed(pipeline.config, inputs, to, keep, max_rejected)
+    config = _changed(pipeline.config, inputs, to, keep, max_rejected, challenger)
     pipeline = dataclasses.replace(pipeline, config=config)
-    records = pipeline.read()
-    chosen = pipeline.release(release, records)
-    ports = wire.batching(config, options.root, wire.environment())
-    result = batch_step(pipeline, ports, chosen, records)
-    for reason in result.reasons:
-        pipeline.progress.note(f"rejected: {reason}")
+    result = _scored(pipeline, options.root, release)
+    _print(pipeline, result, json=options.json)
+
+
+def _scored(pipeline: "Pipeline", root: "Path", release: str | None) -> "Compared":
+    """Score the rows, with a challenger if one takes part."""
+    from mlship import wire
+    from mlship.steps.batch import batch as batch_step
+    from mlship.steps.batch_challenger import Compared, compared
+
+    config, records = pipeline.config, pipeline.read()
+    mode = config.batch.challenger
+    chosen = pipeline.release(release or ("champion" if mode else None), records)
+    ports = wire.batching(config, root, wire.environment())
+    if mode is None:
+        return Compared(published=batch_step(pipeline, ports, chosen, records))
+    return compared(pipeline, ports, chosen, records, mode)
+
+
+def _print(pipeline: "Pipeline", result: "Compared", *, json: bool) -> None:
+    for each in (result.published, result.shadow):
+        for reason in each.reasons if each else ():
+            pipeline.progress.note(f"rejected: {reason}")
     if not result.is_new:
         pipeline.progress.note("nothing to do: these inputs were scored by this release before")
-    output.record(result.record, json=options.json)
+    shadow = result.shadow.record if result.shadow else None
+    output.beside(result.published.record, shadow, json=json)
 
 
 def _changed(
@@ -78,6 +105,7 @@ def _changed(
     to: str | None,
     keep: list[str] | None,
     max_rejected: int | None,
+    challenger: str | None,
 ) -> "Config":
     """Return the Config with what options say about the batch."""
     import msgspec
@@ -87,6 +115,7 @@ def _changed(
         "output": to,
         "keep": tuple(keep) if keep else None,
         "max_rejected": max_rejected,
+        "challenger": challenger,
     }
     options = {name: value for name, value in given.items() if value is not None}
     return msgspec.structs.replace(config, batch=msgspec.structs.replace(config.batch, **options))

@@ -108,13 +108,7 @@ def record(result: Record, *, json: bool, refuse: bool = True) -> None:
     """
     evidence, detail = result.evidence, summary(result)
     _set_outputs(result)
-    details = {
-        "release": str(evidence.release),
-        "step": evidence.step,
-        "verdict": evidence.verdict,
-        "facts": evidence.facts,
-        "record": result.digest,
-    }
+    details = _details(result)
     if refuse and evidence.verdict != "passed":
         if not json:
             for failure in _failures(result):
@@ -128,6 +122,43 @@ def record(result: Record, *, json: bool, refuse: bool = True) -> None:
         as_json(details)
     else:
         line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
+
+
+def beside(result: Record, shadow: Record | None, *, json: bool) -> None:
+    """Print what is published, and what a challenger answered in its shadow: one document as JSON.
+
+    Raises:
+        RefusedError: a verdict is not `passed`. If it is the shadow's, the message says that the
+            other result stays published.
+    """
+    if shadow is None or result.evidence.verdict != "passed":
+        record(result, json=json)
+        return
+    if shadow.evidence.verdict == "passed" and json:
+        _set_outputs(result)
+        as_json(_details(result) | {"shadow": _details(shadow)})
+        return
+    if not json:
+        record(result, json=json)
+    try:
+        record(shadow, json=json)
+    except RefusedError as error:
+        _set_outputs(result)
+        error.message = f"{error.message}; what {result.evidence.release} answered is published"
+        error.facts = _details(result) | {"shadow": _details(shadow)}
+        raise
+    _set_outputs(result)
+
+
+def _details(result: Record) -> dict[str, Any]:
+    evidence = result.evidence
+    return {
+        "release": str(evidence.release),
+        "step": evidence.step,
+        "verdict": evidence.verdict,
+        "facts": evidence.facts,
+        "record": result.digest,
+    }
 
 
 def deployed(result: Record, found: "Standing | None", *, json: bool) -> None:

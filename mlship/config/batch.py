@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from mlship.config.texts import Name
 from mlship.domain.batch import OutputFormat
+from mlship.domain.batch_sides import Mode
 from mlship.domain.policy import Bound
 
 NAMES: Final = ("rows", "nulls", "shift")
@@ -44,6 +45,20 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         tuple[str, ...],
         Meta(description="columns of the input that are copied to the output, such as a key"),
     ] = ()
+    challenger: Annotated[
+        Mode | None,
+        Meta(
+            description="how production's challenger takes part: shadow (it scores each row, too, "
+            "and its outputs are written apart) or split (rows are divided by the route's weights)"
+        ),
+    ] = None
+    key: Annotated[
+        str | None,
+        Meta(
+            description="column by whose value a split gives rows to champion and challenger, as "
+            "over HTTP; without it, rows are divided by their place"
+        ),
+    ] = None
     max_rejected: Annotated[
         Annotated[int, Meta(ge=0)],
         Meta(description="rows that the model may refuse; with more, the run is not published"),

@@ -12,6 +12,7 @@ _VALUES: Final = (
     "domain/api_keys.py",
     "domain/batch.py",
     "domain/batch_profile.py",
+    "domain/batch_sides.py",
     "domain/batch_work.py",
     "domain/bundle.py",
     "domain/columns.py",

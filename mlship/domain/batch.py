@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mlship.domain import digests
+from mlship.domain.batch_sides import Player
 from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
 from mlship.domain.profiles import Profile
@@ -75,11 +76,15 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: 24 hexadecimal digits.
         input: the path of its file.
+        side: the role of the release that answers it in a split, which has a part of this block
+            for each side; `of` is then what the block is called for all.
     """
 
     name: str
     input: str
     block: Block
+    side: str = ""
+    of: str = ""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +112,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         release: the id of the release.
         keep: columns of the input that are copied to the output.
         parts: in the order of the inputs.
+        players: the releases of a split; none if one release answers all rows.
+        key: the column by whose value a split gives rows to sides; empty for their places.
+        shadows: the release whose predictions these shadow, with their ids.
     """
 
     release: Digest
@@ -115,16 +123,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     keep: tuple[str, ...] = ()
     format: OutputFormat = "parquet"
     reading: Reading = Reading()
+    players: tuple[Player, ...] = ()
+    key: str = ""
+    shadows: Digest | None = None
 
     @property
     def folder(self) -> str:
-        """The folder of the release in the output."""
+        """The folder of the release, or of those of a split, in the output."""
+        if self.players:
+            return "-".join(["split", *(digests.short(each.release) for each in self.players)])
         return f"release-{digests.short(self.release)}"
 
     @property
     def run(self) -> str:
         """The name of the run: of release, parts and form of the output."""
-        how = (self.keep, self.format, self.reading)
+        how: tuple[Any, ...] = (self.keep, self.format, self.reading)
+        if self.players:
+            weights = [(each.slot, each.release, each.weight) for each in self.players]
+            how = (*how, weights, self.key)
+        if self.shadows:
+            how = (*how, self.shadows)
         value = (self.release, [part.name for part in self.parts], how)
         return digests.short(digests.of_value(value))
 
@@ -184,6 +202,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejected: int
     size: int
     digest: Digest
+    side: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +222,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         release: its id, and `name` for people.
         bundle: the digest of the bundle.
         time: when it was committed, in ISO 8601.
+        players: the releases of a split; each part names the side that answered it.
+        shadows: the release whose predictions these shadow, with their ids.
     """
 
     version: Literal[1] = 1
@@ -219,6 +240,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     profile: Profile | None = None
     seconds: float = 0.0
+    players: tuple[Player, ...] = ()
+    shadows: Digest | None = None
+
+    def ids_of(self, part: Entry) -> Digest:
+        """Return the release whose ids the rows of a part have."""
+        roles = {each.role: each.release for each in self.players}
+        return self.shadows or roles.get(part.side, self.release)
 
     @property
     def rows(self) -> int:
@@ -246,8 +274,11 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     input: str
 
 
-def parts_of(inputs: Iterable[Input]) -> tuple[Part, ...]:
-    """Return the parts of inputs. Files of the same bytes are told apart by their order."""
+def parts_of(inputs: Iterable[Input], players: Sequence[Player] = ()) -> tuple[Part, ...]:
+    """Return the parts of inputs, each for all players of a split.
+
+    Files of the same bytes are told apart by their order.
+    """
     parts, copies = [], Counter[Digest]()
     for each in inputs:
         copy = copies[each.digest]
@@ -256,8 +287,14 @@ def parts_of(inputs: Iterable[Input]) -> tuple[Part, ...]:
             place: tuple[Any, ...] = (each.digest, block.start, block.end)
             text = repr((*place, copy) if copy else place)
             name = hashlib.sha256(text.encode()).hexdigest()[:24]
-            parts.append(Part(name=name, input=each.path, block=block))
+            whole = Part(name=name, input=each.path, block=block)
+            parts += [_of_side(whole, player) for player in players] or [whole]
     return tuple(parts)
+
+
+def _of_side(part: Part, player: Player) -> Part:
+    name = hashlib.sha256(f"{part.name} {player.slot}".encode()).hexdigest()[:24]
+    return msgspec.structs.replace(part, name=name, side=player.role, of=part.name)
 
 
 def version_of_object(info: Mapping[str, Any]) -> str:
@@ -313,6 +350,7 @@ def manifest_of(
                 rejected=own.rejected,
                 size=own.size,
                 digest=own.digest,
+                side=part.side,
             )
         )
     return Manifest(
@@ -337,4 +375,6 @@ def manifest_of(
         ),
         parts=tuple(entries),
         reasons=reasons_of(known[part.name] for part in plan.parts),
+        players=plan.players,
+        shadows=plan.shadows,
     )

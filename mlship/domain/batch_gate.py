@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from mlship.domain import shifts
 from mlship.domain.batch import Manifest
 from mlship.domain.checks import Check
@@ -11,12 +13,14 @@ from mlship.domain.policy import Bound
 from mlship.domain.profiles import Profile
 
 
-def values(manifest: Manifest, before: Profile | None) -> dict[str, Number]:
+def values(profile: Profile | None, rows: int, before: Profile | None) -> dict[str, Number]:
     """Return what the gates of a batch bound; without an earlier run, there is no shift.
 
-    Rows are those with a prediction.
+    Args:
+        profile: of the predictions.
+        rows: those with a prediction.
+        before: the profile of the last run that was published.
     """
-    profile, rows = manifest.profile, manifest.rows - manifest.rejected
     if profile is None:
         return {"rows": rows}
     shares = [column.missing / max(profile.rows, 1) for column in profile.columns]
@@ -39,15 +43,42 @@ def judge(
 ) -> list[Check]:
     """Return the checks of a run before it is published.
 
+    In a split, nulls and shift of each side are checked apart: a small one would not show in both.
+
     Args:
         manifest: of the run.
         before: the profile of the last run that was published.
         bounds: of rows, nulls and shift.
         max_rejected: rows that may be rejected.
     """
-    bounds = dict(bounds)
+    rows = manifest.rows - manifest.rejected
     checks = [on_rejected(manifest.rejected, max_rejected)]
+    if not manifest.players:
+        return [*checks, *_on_profile(manifest.profile, rows, before, bounds)]
+    # What the run lacks, its reader lacks, whoever is to blame. What is answered is each one's own.
+    whole = {name: bound for name, bound in bounds.items() if name == "rows"}
+    checks += on_metrics({"rows": rows}, whole)
+    own = {name: bound for name, bound in bounds.items() if name != "rows"}
+    for player in manifest.players:
+        if player.profile is None or not player.profile.rows:
+            text = f"{player.role}: no row is on this side"
+            checks.append(Check(name=f"{player.role} rows", holds=True, text=text, warns=True))
+            continue
+        checks += [
+            msgspec.structs.replace(
+                check, name=f"{player.role} {check.name}", text=f"{player.role}: {check.text}"
+            )
+            for check in _on_profile(player.profile, player.profile.rows, before, own)
+        ]
+    return checks
+
+
+def _on_profile(
+    profile: Profile | None, rows: int, before: Profile | None, bounds: Mapping[str, Bound]
+) -> list[Check]:
+    bounds = dict(bounds)
+    checks = []
     if before is None and bounds.pop("shift", None) is not None:
         text = "shift: no earlier run to compare with"
         checks.append(Check(name="shift", holds=True, text=text, warns=True))
-    return [*checks, *on_metrics(values(manifest, before), bounds)]
+    return [*checks, *on_metrics(values(profile, rows, before), bounds)]

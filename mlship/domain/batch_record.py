@@ -1,5 +1,8 @@
 """The facts of `batch`: counts and digests, never a value of a row."""
 
+from typing import Literal
+
+from mlship.domain.batch_sides import Mode
 from mlship.domain.digests import Digest
 from mlship.domain.facts import Judged
 from mlship.domain.profiles import Profile
@@ -15,6 +18,10 @@ class Batched(Judged, frozen=True):
         table: that got the outputs, without user and password; `output` has a copy of them.
         rows: of the inputs, with those that were rejected.
         profile: of the predictions, to compare the next run with.
+        challenger: how champion and challenger were compared; empty if one release scored all.
+        side: the role of the release in a split, whose rows are counted.
+        share: its share of the rows in percent.
+        shadowed: the folder of the published run whose rows a shadow answered, too.
     """
 
     input: tuple[str, ...] = ()
@@ -27,3 +34,12 @@ class Batched(Judged, frozen=True):
     rows: int = 0
     rejected: int = 0
     profile: Profile | None = None
+    challenger: Mode | Literal[""] = ""
+    side: str = ""
+    share: int = 100
+    shadowed: str = ""
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether its outputs are not the published ones."""
+        return self.challenger == "shadow"

@@ -80,14 +80,22 @@ def fits(field: Field, kind: str) -> bool:
             return bool(_TEXT.fullmatch(kind))
 
 
-def check(schema: Schema, inputs: Sequence[Input], keep: Sequence[str]) -> None:
+def check(
+    schema: Schema, inputs: Sequence[Input], keep: Sequence[str], own: Sequence[str] = ()
+) -> None:
     """Check the columns of all files, and those that are kept.
+
+    Args:
+        schema: of the model.
+        inputs: the files.
+        keep: the columns that are kept.
+        own: columns that the batch adds, beside ids.
 
     Raises:
         ProjectError: a file lacks a column, or a column has a type that does not fit.
         ConfigError: a kept column has the name of an output.
     """
-    outputs = {ID, *(field.name for field in schema.outputs)}
+    outputs = {ID, *own, *(field.name for field in schema.outputs)}
     if taken := next((name for name in keep if name in outputs), ""):
         message = f"batch.keep: {taken} is the name of an output"
         raise ConfigError(message, hint="rename the column in the input, or do not keep it")
@@ -103,3 +111,54 @@ def check(schema: Schema, inputs: Sequence[Input], keep: Sequence[str]) -> None:
             fault = fault or _twice(each, keep)
         if fault is not None:
             raise ProjectError(f"{fault.message}; no row was scored", hint=fault.hint)
+
+
+def check_key(key: str, inputs: Sequence[Input]) -> None:
+    """Check the column by which a split gives rows to sides: the same key must be the same text.
+
+    Raises:
+        ProjectError: a file lacks it, has it twice, or it is neither text nor whole numbers.
+    """
+    for each in inputs:
+        if each.format == "jsonl":
+            continue
+        kind = dict(each.columns).get(key)
+        if kind is None:
+            fault = Misfit(
+                f"{each.path} has no column {key}, which batch.key names",
+                "correct batch.key, or add the column",
+            )
+        elif not _is_key(kind):
+            fault = Misfit(
+                f"{each.path}: the key {key} has type {kind}",
+                "write it as text or as whole numbers",
+            )
+        elif twice := _twice(each, {key}):
+            fault = twice
+        else:
+            continue
+        raise ProjectError(f"{fault.message}; no row was scored", hint=fault.hint)
+
+
+def _is_key(kind: str) -> bool:
+    if dictionary := _DICTIONARY.fullmatch(kind):
+        kind = dictionary[1]
+    return kind in ("csv", "null") or bool(_INTEGER.fullmatch(kind) or _TEXT.fullmatch(kind))
+
+
+def check_outputs(champion: Schema, challenger: Schema, names: Sequence[str]) -> None:
+    """Check that the rows of a split are one table, whoever answers them.
+
+    Raises:
+        ConfigError: they have other outputs, or an output has the name of a column of a split.
+    """
+    own, other = (
+        {field.name: field.kind for field in schema.outputs} for schema in (champion, challenger)
+    )
+    if different := sorted(set(own.items()) ^ set(other.items())):
+        message = f"champion and challenger have different outputs: {different[0][0]}"
+        hint = "use --challenger shadow, which writes the challenger's outputs apart"
+        raise ConfigError(message, hint=hint)
+    if taken := next((name for name in names if name in own), ""):
+        message = f"a split adds the column {taken}, and the model has an output of that name"
+        raise ConfigError(message, hint="use --challenger shadow, or rename the output")

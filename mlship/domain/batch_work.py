@@ -5,6 +5,7 @@ from typing import TypeAlias
 import msgspec
 
 from mlship.domain.batch import Block, Format, Input, OutputFormat, Reading, Scored
+from mlship.domain.batch_sides import Selection
 from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
 
@@ -23,6 +24,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     Attributes:
         input: the file of the part, with one block.
         part: the name of the part.
+        ids: the release whose ids the rows have, if it is another one that they shadow.
+        selection: which rows of the part are answered, in a split.
     """
 
     bundle: str
@@ -34,6 +37,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     keep: tuple[str, ...]
     format: OutputFormat
     reading: Reading
+    ids: Digest | None = None
+    selection: Selection | None = None
 
     @property
     def block(self) -> Block:

@@ -92,7 +92,10 @@ def _(facts: Waiting) -> str:
 @_line.register
 def _(facts: Batched) -> str:
     rejected = f", {facts.rejected:,} rejected" if facts.rejected else ""
-    return f"{facts.rows:,} rows in {facts.parts} parts{rejected}, in {facts.table or facts.output}"
+    side = f" as {facts.side} ({facts.share} %)" if facts.side else ""
+    side = f" in the shadow of {facts.shadowed}" if facts.is_shadow else side
+    place = facts.table or facts.output
+    return f"{facts.rows:,} rows in {facts.parts} parts{rejected}, in {place}{side}"
 
 
 @_line.register

@@ -193,7 +193,9 @@ def status(pipeline: Pipeline, ask: int = 0, backlogs: Backlogs | None = None) -
 
 
 def _last_batch(records: Records) -> LastBatch | None:
-    record = records.latest("batch")
+    """Return the last batch whose outputs are published; a shadow's are not."""
+    own = (record for record in reversed(records) if record.evidence.step == "batch")
+    record = next((each for each in own if not shapes.of(each, Batched).is_shadow), None)
     if record is None:
         return None
     facts, evidence = shapes.of(record, Batched), record.evidence

@@ -116,9 +116,9 @@ def trace(
 def _find(
     pipeline: Pipeline, prediction: str, records: Records, batching: Batching | None
 ) -> Sequence[Prediction]:
-    """Return the predictions of an id: that of a batch, or those in the log."""
+    """Return the predictions of an id, shadows last: those of a batch, or those in the log."""
     scored = batching and batch_trace.find(pipeline, batching, records, prediction)
-    return [scored] if scored else pipeline.observations.find(prediction)
+    return scored or pipeline.observations.find(prediction)
 
 
 def _trace(

@@ -31,6 +31,8 @@ PROMISED = {
         "challenger, 20 %",
         "gets 50 % of the traffic, and 20 % are configured",
         "1200 new outcomes",
+        "as champion (50 %)",
+        "in the shadow of ",
         *(f"\n{step} iris@" for step in ("evaluate", "approve", "promote", "rollback", "retire")),
         "former champion",
         "reproduced",

@@ -7,11 +7,21 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlship.domain.batch_sides import Mode
+from mlship.domain.deployment import Artifact, Split, slot_of
+from mlship.domain.facts import Deployed
 from mlship.steps.batch import Batch, Batching, batch
+from mlship.steps.batch_challenger import Compared, compared
 from tests.fakes.batch import InProcessWorkers, batching
 from tests.fakes.ports import CONFIG, World, world
 from tests.harness import samples
 from tests.harness.bundles import COLUMNS, SETOSA, iris_bundle
+
+DIFFERENT = """
+def postprocess(outputs):
+    return outputs.assign(species="virginica")
+"""
+"""A challenger that answers virginica to each row."""
 
 
 class Here:
@@ -82,3 +92,44 @@ class Here:
     def published(self) -> list[Path]:
         """The folders of runs that were published."""
         return list(self.root.glob("scores/*/run-*"))
+
+
+class Contest(Here):
+    """The same with a champion and a challenger in production.
+
+    Args:
+        root: its folder.
+        weight: the challenger's share of the route in percent.
+        postprocess: the source of the challenger's hook.
+        settings: of the batch.
+    """
+
+    def __init__(
+        self, root: Path, weight: int = 30, postprocess: str = DIFFERENT, **settings: Any
+    ) -> None:
+        super().__init__(root, **settings)
+        digest = iris_bundle(root / "bundle", postprocess=postprocess, limit=100.0)
+        self.challenger = msgspec.structs.replace(samples.release("two"), bundle=digest)
+        folder = self.world.pipeline.bundle_folder(digest)
+        (root / "bundle").rename(folder)
+        learn = self.world.pipeline.learn
+        learn(self.challenger, "train", "passed", samples.nothing("train"))
+        learn(self.release, "deploy-production", "passed", Deployed(role="champion"))
+        learn(self.challenger, "deploy-production", "passed", Deployed(role="challenger"))
+        target = self.world.targets["production"]
+        for each in (self.release, self.challenger):
+            artifact = Artifact(kind="bundle", digest=each.bundle, location="here")
+            target.deploy(each, artifact, slot_of(each), replicas=1)
+        self.roles = ((self.release, "champion"), (self.challenger, "challenger"))
+        self.weigh(100 - weight)
+
+    def weigh(self, champion: int) -> None:
+        """Give the champion a share of the route, and the challenger the rest."""
+        target = self.world.targets["production"]
+        weights = {slot_of(self.release): champion, slot_of(self.challenger): 100 - champion}
+        target.route(Split(weights=weights), expected=target.routes().revision)
+
+    def compare(self, mode: Mode) -> Compared:
+        """Run the batch with the challenger."""
+        pipeline = self.world.pipeline
+        return compared(pipeline, self.ports, self.release, pipeline.read(), mode)

@@ -325,8 +325,7 @@ def test_each_row_leads_back_to_its_release_and_its_input(here: Here, form: str)
     result = here.run()
     for scored in pq.read_table(result.folder).to_pylist():
         records = here.world.pipeline.read()
-        found = find(here.world.pipeline, here.ports, records, scored["id"])
-        assert found is not None
+        [found] = find(here.world.pipeline, here.ports, records, scored["id"])
         assert found.release == here.release.id
         assert {"id": found.id, **found.outputs} == scored
         assert found.inputs in table

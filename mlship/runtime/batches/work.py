@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from mlship import __version__
 from mlship.domain import batch as batches
-from mlship.domain.batch import Scored
+from mlship.domain import batch_sides
+from mlship.domain.batch import Counts, Scored
 from mlship.domain.batch_work import (
     Answer,
     Fault,
@@ -33,8 +34,9 @@ from mlship.errors import MlshipError
 from mlship.runtime.batches import places, reading, tracing
 from mlship.runtime.batches.counts import OutputCounts
 from mlship.runtime.batches.inspection import inspect
-from mlship.runtime.batches.partition import Partition, Rejected
+from mlship.runtime.batches.partition import Answered, Partition, Rejected
 from mlship.runtime.batches.reading import Malformed
+from mlship.runtime.batches.sides import Sided
 from mlship.runtime.batches.writing import Outputs
 from mlship.runtime.model import Model
 
@@ -102,13 +104,10 @@ def score(model: Model, request: Score) -> Scored:
     """
     each = request.input
     places.check_same(each.path, each.version)
-    partition = Partition(
-        model,
-        batches.prefix(request.release, request.part),
-        request.keep,
-        request.reading,
-        is_text=each.format == "csv",
-    )
+    prefix = batches.prefix(request.ids or request.release, request.part)
+    is_text = each.format == "csv"
+    whole = Partition(model, prefix, request.keep, request.reading, is_text=is_text)
+    partition = Sided(whole, prefix, request.selection) if request.selection else whole
     metadata = {
         "mlship.version": __version__,
         "mlship.release": request.release,
@@ -138,11 +137,19 @@ def score(model: Model, request: Score) -> Scored:
         digest=digest,
         rejected_size=rejected_size,
         reasons=tuple(reasons),
-        counts=counts.counts(),
+        counts=_counted(counts, request),
     )
 
 
-def _schema(partition: Partition, request: Score) -> Any:
+def _counted(counts: OutputCounts, request: Score) -> dict[str, Counts]:
+    """Return the counts by output; those of a split are kept apart by side."""
+    if request.selection is None:
+        return counts.counts()
+    role = request.selection.role
+    return {batch_sides.counted(role, name): each for name, each in counts.counts().items()}
+
+
+def _schema(partition: "Partition | Sided", request: Score) -> Any:
     each = request.input
     if each.format == "jsonl":
         return partition.schema(None)
@@ -153,13 +160,13 @@ def _schema(partition: Partition, request: Score) -> Any:
 
 
 def _each_batch(
-    model: Model, partition: Partition, request: Score, outputs: Outputs
+    model: Model, partition: "Partition | Sided", request: Score, outputs: Outputs
 ) -> tuple[int, int, list[str], OutputCounts]:
     each = request.input
     counts = OutputCounts(model.bundle.schema.outputs)
     malformed: list[Malformed] = []
     reasons: list[str] = []
-    rows = rejected = 0
+    place = rows = rejected = 0
 
     def reject(refused: list[Rejected]) -> int:
         for row in refused:
@@ -170,25 +177,35 @@ def _each_batch(
 
     if each.format == "jsonl":
         for received in reading.lines(each, request.block):
-            answered = partition.answer_rows(received, rows)
-            rows += len(received)
+            answered, own = _answered(partition.answer_rows(received, place), len(received))
+            place += len(received)
+            rows += own
             rejected += reject(answered.rejected)
             outputs.write(answered.outputs)
             counts.add(answered.outputs)
         return rows, rejected, reasons, counts
-    names = list(dict.fromkeys([*model_columns(model), *request.keep]))
+    selection = request.selection
+    key = [selection.key] if selection and selection.key else []
+    names = list(dict.fromkeys([*model_columns(model), *request.keep, *key]))
     for batch in reading.batches(each, request.block, request.reading, names, malformed):
-        answered = partition.answer(batch, rows)
-        rows += batch.num_rows
+        answered, own = _answered(partition.answer(batch, place), batch.num_rows)
+        place += batch.num_rows
+        rows += own
         rejected += reject(answered.rejected)
         outputs.write(answered.outputs)
         counts.add(answered.outputs)
     refused = [
         Rejected(row=None, column="", reason=line.reason, values={"line": line.text})
         for line in malformed
+        if selection is None or selection.is_first
     ]
     rejected += reject(refused)
     return rows + len(refused), rejected, reasons, counts
+
+
+def _answered(answer: Answered | tuple[Answered, int], rows: int) -> tuple[Answered, int]:
+    """Return an answer, and how many rows it is about: all, if there are no sides."""
+    return answer if isinstance(answer, tuple) else (answer, rows)
 
 
 def model_columns(model: Model) -> list[str]:
