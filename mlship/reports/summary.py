@@ -95,7 +95,11 @@ def _(facts: Batched) -> str:
     side = f" as {facts.side} ({facts.share} %)" if facts.side else ""
     side = f" in the shadow of {facts.shadowed}" if facts.is_shadow else side
     place = facts.table or facts.output
-    return f"{facts.rows:,} rows in {facts.parts} parts{rejected}, in {place}{side}"
+    rows, parts = (
+        f"{count:,} {noun}{'' if count == 1 else 's'}"
+        for count, noun in ((facts.rows, "row"), (facts.parts, "part"))
+    )
+    return f"{rows} in {parts}{rejected}, in {place}{side}"
 
 
 @_line.register

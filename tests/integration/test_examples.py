@@ -24,6 +24,20 @@ def test_an_example_has_sections_for_batches_and_for_streams(example: str) -> No
     assert config.stream.brokers == "localhost:9092"
 
 
+def test_the_smaller_example_scores_its_file(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, is_cold=False)
+    reader.environment |= {"MLSHIP_WORKFLOWS__MLSHIP": SOURCE, "MLSHIP_STORE__KIND": "directory"}
+    try:
+        told = reader.run("""
+mlship init --example iris --yes iris && cd iris
+git init --quiet && git add --all && git commit --quiet --message one
+mlship train && mlship batch && git status --porcelain
+""")
+    finally:
+        reader.leave()
+    assert "passed. 30 rows in 1 part, in " in told.splitlines()[-1]
+
+
 def test_the_larger_example_scores_its_lake(tmp_path: Path) -> None:
     reader = Reader(tmp_path, is_cold=False)
     reader.environment |= {"MLSHIP_WORKFLOWS__MLSHIP": SOURCE, "MLSHIP_STORE__KIND": "directory"}
