@@ -7,7 +7,7 @@ readers take the parts that it names. The journal of a run that is not committed
 import importlib
 import importlib.util
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +16,10 @@ import msgspec
 
 from mlship import files
 from mlship.adapters.rows.journal import Journal
+from mlship.adapters.rows.manifests import check_parts, encoded
 from mlship.domain import batch as batches
 from mlship.domain import digests
-from mlship.domain.batch import Counts, Entry, Finished, Manifest, Plan, Scored
+from mlship.domain.batch import Counts, Finished, Manifest, Plan, Scored
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -60,7 +61,7 @@ class ObjectRuns:
         manifest = read(place)
         if manifest is None:
             return None
-        _check_parts(place, plan, manifest.parts)
+        check_parts(shown(place), _sizes(place), plan, manifest)
         return place, manifest
 
     @contextmanager
@@ -137,12 +138,11 @@ class ObjectRun:
             ConflictError: a run with other outputs was committed meanwhile.
             UnavailableError: the store does not take it.
         """
-        _check_parts(self._place, self._plan, manifest.parts)
+        check_parts(shown(self._place), _sizes(self._place), self._plan, manifest)
         path = f"{self._place}/{batches.MANIFEST}"
-        data = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
         try:
             with faults_of(path):
-                _create(path, data)
+                _create(path, encoded(manifest))
         except FileExistsError:
             known = read(self._place)
             if known is None or known.parts != manifest.parts:
@@ -237,14 +237,3 @@ def _sizes(place: str) -> dict[str, int]:
         for entry in entries
         if entry.get("type") == "file"
     }
-
-
-def _check_parts(place: str, plan: Plan, parts: Sequence[Entry]) -> None:
-    sizes = _sizes(place)
-    for part in parts:
-        name = batches.file_of(part.name, plan.format)
-        if sizes.get(name) != part.size:
-            state = "has another size" if name in sizes else "is gone"
-            message = f"{shown(place)}/{name} {state}"
-            hint = f"remove {shown(place)}, then run `mlship batch` again"
-            raise IntegrityError(message, hint=hint)

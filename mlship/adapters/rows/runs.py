@@ -1,7 +1,7 @@
 """Runs in a folder: parts in a hidden folder, which is renamed when its manifest is written."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ import msgspec
 from mlship import files
 from mlship.adapters.rows import object_runs
 from mlship.adapters.rows.journal import Journal
+from mlship.adapters.rows.manifests import check_parts, encoded
 from mlship.domain import batch as batches
 from mlship.domain.batch import Counts, Finished, Manifest, Plan, Scored
 from mlship.errors import ConflictError, IntegrityError, UnavailableError
@@ -46,7 +47,7 @@ class FolderRuns:
         manifest = read(str(folder))
         if manifest is None:
             return None
-        _check_parts(folder, plan, manifest.parts)
+        check_parts(str(folder), _sizes(folder), plan, manifest)
         return str(folder), manifest
 
     @contextmanager
@@ -109,7 +110,7 @@ class FolderRun:
             IntegrityError: a part is not there, or has another size.
             UnavailableError: the folder cannot be written.
         """
-        _check_parts(self._folder, self._plan, manifest.parts)
+        check_parts(str(self._folder), _sizes(self._folder), self._plan, manifest)
         final = self._folder.with_name(self._folder.name.removeprefix("."))
         try:
             self._clean()
@@ -171,11 +172,6 @@ def read(folder: str) -> Manifest | None:
         raise IntegrityError(message, hint="restore it from a backup") from error
 
 
-def encoded(manifest: Manifest) -> bytes:
-    """Return a manifest as the bytes of its file."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-
-
 def _sizes(folder: Path) -> dict[str, int]:
     """Return the sizes of the files in a folder; none if it is not there."""
     try:
@@ -183,13 +179,3 @@ def _sizes(folder: Path) -> dict[str, int]:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
     except FileNotFoundError:
         return {}
-
-
-def _check_parts(folder: Path, plan: Plan, parts: Sequence[batches.Entry]) -> None:
-    sizes = _sizes(folder)
-    for part in parts:
-        name = batches.file_of(part.name, plan.format)
-        if sizes.get(name) != part.size:
-            state = "has another size" if name in sizes else "is gone"
-            message = f"{folder / name} {state}"
-            raise IntegrityError(message, hint=f"remove {folder}, then run `mlship batch` again")
