@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mlship.cli import output
 from mlship.cli.options import ReleaseName
 from mlship.cli.session import session
 
@@ -90,13 +89,15 @@ def _scored(pipeline: "Pipeline", root: "Path", release: str | None) -> "Compare
 
 
 def _print(pipeline: "Pipeline", result: "Compared", *, json: bool) -> None:
+    from mlship.cli import results
+
     for each in (result.published, result.shadow):
         for reason in each.reasons if each else ():
             pipeline.progress.note(f"rejected: {reason}")
     if not result.is_new:
         pipeline.progress.note("nothing to do: these inputs were scored by this release before")
     shadow = result.shadow.record if result.shadow else None
-    output.beside(result.published.record, shadow, json=json)
+    results.beside(result.published.record, shadow, json=json)
 
 
 def _changed(

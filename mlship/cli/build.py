@@ -26,6 +26,7 @@ def run(
     import sys
 
     from mlship import wire
+    from mlship.cli import results
     from mlship.cli.progress import Lines, View
     from mlship.steps.run import names
     from mlship.steps.run import run as run_steps
@@ -34,7 +35,7 @@ def run(
     lines = Lines(folded=wire.environment().get("GITHUB_ACTIONS") == "true")
     with View(names(options.pipeline())) if sys.stderr.isatty() else lines as view:
         record, found = run_steps(options.pipeline(view), view, replace=replace, older=older)
-    output.deployed(record, found, json=options.json)
+    results.deployed(record, found, json=options.json)
 
 
 def fetch_data(
@@ -96,10 +97,11 @@ def train(
 
     Example: mlship train
     """
+    from mlship.cli import results
     from mlship.steps.train import train as train_step
 
     options = session(context)
-    output.record(train_step(options.pipeline(), anew=anew), json=options.json)
+    results.record(train_step(options.pipeline(), anew=anew), json=options.json)
 
 
 def test(
@@ -117,6 +119,7 @@ def test(
 
     Example: mlship test --container
     """
+    from mlship.cli import results
     from mlship.steps.container import check_container
     from mlship.steps.test import check_data
     from mlship.steps.test import test as test_step
@@ -131,7 +134,7 @@ def test(
         if release is not None:
             check_data(pipeline, chosen)
         record = test_step(pipeline, chosen, records)
-    output.record(record, json=options.json)
+    results.record(record, json=options.json)
 
 
 def containerize(
@@ -150,6 +153,7 @@ def containerize(
 
     Example: mlship containerize
     """
+    from mlship.cli import results
     from mlship.steps.containerize import containerize as make
     from mlship.steps.containerize import hand_over
 
@@ -159,7 +163,7 @@ def containerize(
     record = make(pipeline, pipeline.release(release, records), records)
     if to is not None:
         hand_over(pipeline, record, to)
-    output.record(record, json=options.json)
+    results.record(record, json=options.json)
 
 
 def push_to_registry(
@@ -179,10 +183,11 @@ def push_to_registry(
 
     Example: mlship push-to-registry
     """
+    from mlship.cli import results
     from mlship.steps.push import push
 
     options = session(context)
     pipeline = options.pipeline()
     records = pipeline.read()
     record = push(pipeline, pipeline.release(release, records), archive, records)
-    output.record(record, json=options.json)
+    results.record(record, json=options.json)

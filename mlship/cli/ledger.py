@@ -107,6 +107,7 @@ def sign(
 
     Example: mlship ledger sign
     """
+    from mlship.cli import results
     from mlship.cli.status_view import described
     from mlship.domain.digests import parse
     from mlship.steps import ledger as steps
@@ -126,7 +127,7 @@ def sign(
             pipeline.progress.note("nothing was taken over")
             raise typer.Exit(1)
     lacks = [parse(each) for each in gone or ()]
-    output.record(steps.sign(pipeline, records, lacks), json=options.json)
+    results.record(steps.sign(pipeline, records, lacks), json=options.json)
 
 
 def _read(path: Path) -> bytes:

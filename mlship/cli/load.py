@@ -11,12 +11,10 @@ import typer
 from mlship import files
 from mlship.cli import output
 from mlship.cli.session import Session, session
-from mlship.domain.deployment import TargetName
-from mlship.domain.load import duration
-from mlship.domain.load_report import Limits, LoadReport, Population, Subject
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mlship.domain.load_report import Limits, LoadReport, Population, Subject
     from mlship.steps.pipeline import Pipeline
 
 _Target = Annotated[str, typer.Argument(metavar="TARGET", help="staging or production.")]
@@ -111,6 +109,8 @@ def loadtest(  # noqa: PLR0913, PLR0917 (typer: each option is an argument)
 
     Example: mlship loadtest staging --find-rate --p99 50ms
     """
+    from mlship.domain.load import duration
+    from mlship.domain.load_report import Limits, Population
     from mlship.steps import loadtest as steps
 
     options = session(context)
@@ -141,7 +141,8 @@ def _subject(
     endpoint: str | None,
     requests: Path | None,
     host: str | None,
-) -> Subject:
+) -> "Subject":
+    from mlship.domain.deployment import TargetName
     from mlship.steps import load_subject
 
     if endpoint is not None:
@@ -153,8 +154,8 @@ def _subject(
 
 
 def _run(
-    pipeline: "Pipeline", subject: Subject, limits: Limits, population: Population | None
-) -> LoadReport:
+    pipeline: "Pipeline", subject: "Subject", limits: "Limits", population: "Population | None"
+) -> "LoadReport":
     from mlship import wire
     from mlship.cli.load_view import LoadLines, LoadView
     from mlship.steps import loadtest as steps
@@ -166,12 +167,12 @@ def _run(
         return steps.search(subject, limits, population, generator, view, pipeline.clock)
 
 
-def _folder(pipeline: "Pipeline", report: LoadReport) -> Path:
+def _folder(pipeline: "Pipeline", report: "LoadReport") -> Path:
     name = report.subject.name or "endpoint"
     return pipeline.state / "loadtest" / f"{name}-{report.started.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def _show(options: Session, report: LoadReport, folder: Path) -> None:
+def _show(options: Session, report: "LoadReport", folder: Path) -> None:
     """Print a report, and write it as Markdown and JSON with a picture."""
     from mlship import wire
     from mlship.reports import load
@@ -192,7 +193,7 @@ def _show(options: Session, report: LoadReport, folder: Path) -> None:
 
 
 def _write_plans(
-    options: Session, subject: Subject, limits: Limits, plans: dict[str, Path | None]
+    options: Session, subject: "Subject", limits: "Limits", plans: dict[str, Path | None]
 ) -> None:
     """Write the same workload for other load generators."""
     from mlship.steps.loadtest import plan_of

@@ -16,6 +16,7 @@ import typer
 from mlship import __version__
 from mlship.cli import (
     api_keys,
+    approval,
     batch,
     build,
     evidence,
@@ -116,7 +117,7 @@ for _name, _command in (
     ("watch", watch.watch),
     ("feedback", production.feedback),
     ("evaluate", production.evaluate),
-    ("approve", production.approve),
+    ("approve", approval.approve),
     ("promote", production.promote),
     ("rollback", production.rollback),
     ("retire", production.retire),

@@ -10,8 +10,6 @@ import typer
 from mlship.cli import output
 from mlship.cli.options import DryRun, FromPullRequest, Older, ReleaseName, Render, preview
 from mlship.cli.session import session
-from mlship.domain import shapes
-from mlship.domain.facts import Evaluated, Withdrawn
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,6 +44,7 @@ def deploy_production(
 
     Example: mlship deploy-production
     """
+    from mlship.cli import results
     from mlship.steps import deploy, restore
 
     options = session(context)
@@ -55,7 +54,7 @@ def deploy_production(
             raise ConfigError("--next is used alone", hint="omit the release and other options")
         deployed = deploy.deploy_next(options.pipeline())
         if deployed is not None:
-            output.record(deployed, json=options.json)
+            results.record(deployed, json=options.json)
         elif options.json:
             output.as_json({"release": None})
         return
@@ -73,7 +72,7 @@ def deploy_production(
     records = pipeline.read()
     chosen = pipeline.release(release, records)
     record = deploy.deploy_production(pipeline, chosen, records, occupied=occupied, older=older)
-    output.deployed(record, restore.standing(pipeline, record, records), json=options.json)
+    results.deployed(record, restore.standing(pipeline, record, records), json=options.json)
 
 
 def _occupied(*, replace: bool, wait: bool | None) -> "Occupied":
@@ -177,6 +176,7 @@ def promote(
 
     Example: mlship promote challenger
     """
+    from mlship.cli import results
     from mlship.steps.promote import chosen
     from mlship.steps.promote import promote as promote_step
 
@@ -193,7 +193,7 @@ def promote(
         on_drift="reconcile" if reconcile else "adopt" if adopt else "refuse",
         number=number,
     )
-    output.record(record, json=options.json)
+    results.record(record, json=options.json)
 
 
 def rollback(
@@ -211,6 +211,7 @@ def rollback(
 
     Example: mlship rollback --dry-run
     """
+    from mlship.cli import results
     from mlship.steps.rollback import prospect
     from mlship.steps.rollback import rollback as rollback_step
 
@@ -219,7 +220,7 @@ def rollback(
     records = pipeline.read()
     chosen = pipeline.release(to, records) if to else None
     if not dry_run:
-        output.record(rollback_step(pipeline, chosen, records), json=options.json)
+        results.record(rollback_step(pipeline, chosen, records), json=options.json)
         return
     found = prospect(pipeline, chosen, records)
     if options.json:
@@ -258,6 +259,7 @@ def retire(
 
     Example: mlship retire
     """
+    from mlship.cli import results
     from mlship.steps.retire import retire as retire_step
 
     options = session(context)
@@ -265,7 +267,7 @@ def retire(
     records = pipeline.read()
     chosen = pipeline.release(release, records) if release else None
     record = retire_step(pipeline, chosen, records, early=early, lose_spooled=lose_spooled)
-    output.record(record, json=options.json)
+    results.record(record, json=options.json)
 
 
 def feedback(
@@ -323,6 +325,9 @@ def evaluate(context: typer.Context) -> None:
 
     Example: mlship evaluate
     """
+    from mlship.cli import results
+    from mlship.domain import shapes
+    from mlship.domain.facts import Evaluated
     from mlship.reports import outcomes
     from mlship.steps.evaluate import evaluate as evaluate_step
 
@@ -335,59 +340,4 @@ def evaluate(context: typer.Context) -> None:
         if sentence := outcomes.sentence(facts):
             output.line(f"{sentence} ({facts.method})")
         output.line(facts.reason)
-    output.record(record, json=options.json, refuse=record.evidence.verdict == "failed")
-
-
-def approve(
-    context: typer.Context,
-    release: ReleaseName = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            help="The email of the approver. Default: whose key signs, else git's user.email."
-        ),
-    ] = None,
-    comment: Annotated[str, typer.Option(help="A comment to record.")] = "",
-    number: FromPullRequest = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            help="Sign with this SSH key of the approver: a private key, or FILE.pub if ssh-agent "
-            "has it."
-        ),
-    ] = None,
-) -> None:
-    """Record an approval of a release.
-
-    It is valid for this release only, and the commit's author cannot approve. Where records are
-    signed, an approval is one of the person whose key signs it; a name alone is enough only where
-    `trust.names` says so. With --from-pull-request, reviews count if they approve this commit and
-    the reviewer may push.
-
-    Example: mlship approve challenger --key ~/.ssh/id_ed25519.pub
-    """
-    from mlship.steps.approve import approve_by_hand, approve_from_pull_request
-
-    options = session(context)
-    if number is not None and (by or comment or key):
-        message = "--from-pull-request cannot be used with --by, --comment or --key"
-        raise ConfigError(message, hint="omit these; the approvers come from the reviews")
-    pipeline = options.pipeline(key=key)
-    if number is not None:
-        records = pipeline.read()
-        chosen = pipeline.release(release, records)
-        result = approve_from_pull_request(pipeline, chosen, number, records)
-        if options.json:
-            output.as_json(result)
-            return
-        output.line(f"approve {chosen}: {result.count}, by {', '.join(result.people)}")
-        for record in result.withdrawn:
-            withdrawal = shapes.of(record, Withdrawn)
-            output.line(f"  withdrawn: {withdrawal.by}: {withdrawal.reason}")
-        for reason in result.left_out:
-            output.line(f"  not counted: {reason}")
-        return
-    records = pipeline.read()
-    chosen = pipeline.release(release, records)
-    record = approve_by_hand(pipeline, chosen, by, comment, records=records)
-    output.record(record, json=options.json)
+    results.record(record, json=options.json, refuse=record.evidence.verdict == "failed")

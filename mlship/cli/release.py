@@ -36,13 +36,14 @@ def deploy_staging(
 
     Example: mlship deploy-staging
     """
+    from mlship.cli import results
     from mlship.steps.deploy import deploy_staging as deploy
 
     options = session(context)
     if preview(options, "staging", release, dry_run=dry_run, render=render, older=older):
         return
     pipeline = options.pipeline()
-    output.record(deploy(pipeline, pipeline.release(release), older=older), json=options.json)
+    results.record(deploy(pipeline, pipeline.release(release), older=older), json=options.json)
 
 
 def verify_staging_workload(
@@ -63,6 +64,7 @@ def verify_staging_workload(
 
     Example: mlship verify-staging-workload --recorded 100
     """
+    from mlship.cli import results
     from mlship.steps.verify import verify
 
     options = session(context)
@@ -70,7 +72,7 @@ def verify_staging_workload(
     records = pipeline.read()
     chosen = pipeline.release(release, records)
     record = verify(pipeline, chosen, records, recorded=recorded, endpoint=endpoint)
-    output.record(record, json=options.json)
+    results.record(record, json=options.json)
 
 
 def open_release_pr(

@@ -64,6 +64,7 @@ def run(
     Example: mlship schedules run weekly
     """
     from mlship import wire
+    from mlship.cli import results
     from mlship.steps.tick import shown, tick
 
     options = session(context)
@@ -71,7 +72,7 @@ def run(
     result = tick(options.pipeline(), name, commands, _moment(at))
     if not result.is_new and not options.json:
         output.line(f"schedule {name}: the tick of {shown(result.planned)} was run before")
-    output.record(result.record, json=options.json)
+    results.record(result.record, json=options.json)
 
 
 @app.command("list")

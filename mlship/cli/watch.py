@@ -6,7 +6,6 @@ import typer
 
 from mlship.cli import output
 from mlship.cli.session import session
-from mlship.reports import requests
 
 if TYPE_CHECKING:
     from mlship.steps.watch import Watch
@@ -33,6 +32,7 @@ def watch(
 
     Example: mlship watch --seconds 600
     """
+    from mlship.cli import results
     from mlship.steps.watch import watch as watch_step
 
     options = session(context)
@@ -40,7 +40,7 @@ def watch(
     if result.champion and not options.json:
         _show(result)
     if result.record is not None:
-        output.record(result.record, json=options.json)
+        results.record(result.record, json=options.json)
     elif options.json:
         output.as_json(result)
     else:
@@ -50,6 +50,8 @@ def watch(
 
 def _show(result: "Watch") -> None:
     """Print the requests of both."""
+    from mlship.reports import requests
+
     rows = requests.rows(
         f"champion {result.champion}",
         result.champion_side,

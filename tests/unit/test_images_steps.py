@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 import pytest
 
-from mlship.cli import output
+from mlship.cli import results
 from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests, shapes
@@ -105,7 +105,7 @@ def test_a_job_is_given_the_reference_and_the_digest(
     digest = containerize(there.pipeline, release).evidence.facts["digest"]
     outputs = tmp_path / "outputs"
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
-    output.record(step(there.pipeline, release), json=True)
+    results.record(step(there.pipeline, release), json=True)
     lines = outputs.read_text().splitlines()
     told = {line.partition("<<")[0]: lines[at + 1] for at, line in enumerate(lines) if "<<" in line}
     assert told == {
