@@ -11,7 +11,7 @@ from mlship.cli import output
 from mlship.cli.options import DryRun, FromPullRequest, Older, ReleaseName, Render, preview
 from mlship.cli.session import session
 from mlship.domain import shapes
-from mlship.domain.facts import Evaluated, Withdrawn
+from mlship.domain.facts import Withdrawn
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -266,76 +266,6 @@ def retire(
     chosen = pipeline.release(release, records) if release else None
     record = retire_step(pipeline, chosen, records, early=early, lose_spooled=lose_spooled)
     output.record(record, json=options.json)
-
-
-def feedback(
-    context: typer.Context,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|PREDICTION_ID", help="A CSV or JSON lines file, or a prediction id."
-        ),
-    ],
-    outcome: Annotated[
-        str | None, typer.Argument(help="The true value, for a single prediction.")
-    ] = None,
-    correct: Annotated[
-        bool, typer.Option("--correct", help="Replace other outcomes of these predictions.")
-    ] = False,
-    new_labels: Annotated[
-        bool, typer.Option("--new-labels", help="Accept labels that the release does not know.")
-    ] = False,
-) -> None:
-    """Record outcomes of predictions.
-
-    A file needs the columns prediction_id and outcome. With several targets it may have a column
-    for each of them, and a single outcome is a JSON object. What cannot be the true value of its
-    prediction is refused, with file and line, and nothing of the file is recorded.
-
-    Example: mlship feedback outcomes.csv
-    """
-    from mlship.steps.feedback import Received, parsed, read
-    from mlship.steps.feedback import feedback as feedback_step
-
-    options = session(context)
-    pipeline = options.pipeline()
-    targets = pipeline.config.data.targets
-    outcomes = (
-        read(Path(source), targets)
-        if outcome is None
-        else [Received(source, parsed(outcome, targets))]
-    )
-    result = feedback_step(pipeline, outcomes, corrects=correct, new_labels=new_labels)
-    if options.json:
-        output.as_json(result)
-    else:
-        corrected = f", {result.corrected} of them corrections" if result.corrected else ""
-        output.line(f"{result.new} new outcomes{corrected}, {result.known} already known")
-        if result.unknown:
-            shown = ", ".join(result.unknown[:5])
-            output.line(f"{len(result.unknown)} predictions not found in the log: {shown}")
-
-
-def evaluate(context: typer.Context) -> None:
-    """Compare challenger and champion on outcomes.
-
-    You can run it as often as you like: its confidence interval stays valid.
-
-    Example: mlship evaluate
-    """
-    from mlship.reports import outcomes
-    from mlship.steps.evaluate import evaluate as evaluate_step
-
-    options = session(context)
-    record = evaluate_step(options.pipeline())
-    facts = shapes.of(record, Evaluated)
-    if not options.json:
-        if rows := outcomes.rows(facts, "champion", "challenger"):
-            output.table("", outcomes.header(facts), rows)
-        if sentence := outcomes.sentence(facts):
-            output.line(f"{sentence} ({facts.method})")
-        output.line(facts.reason)
-    output.record(record, json=options.json, refuse=record.evidence.verdict == "failed")
 
 
 def approve(

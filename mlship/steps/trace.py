@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from mlship.domain import batch as batches
 from mlship.domain import bundle as bundles
 from mlship.domain import private, shapes
 from mlship.domain.bundle import Row
@@ -130,7 +131,8 @@ def _trace(
 ) -> Trace:
     trained, pushed = (records.latest(step, release) for step in ("train", "push-to-registry"))
     manifest = bundles.read(pipeline.bundle(release), expected=release.bundle)
-    outcomes = pipeline.observations.outcomes(records.ids)
+    place = batches.row_of(prediction.id)
+    outcomes = pipeline.observations.outcomes(records.ids, place[:1] if place else ())
     numbers = [
         version.number for version in pipeline.store.versions() if version.release == release.id
     ]

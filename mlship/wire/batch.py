@@ -7,6 +7,7 @@ from pathlib import Path
 from mlship.adapters.rows.delta_runs import ADDRESS, DeltaOutputs
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.adapters.rows.object_runs import ObjectRuns
+from mlship.adapters.rows.outputs import OutputFiles
 from mlship.adapters.rows.postgres_runs import PostgresTable
 from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
 from mlship.adapters.rows.spark import SparkWorkers
@@ -37,7 +38,13 @@ def batching(config: Config, root: Path, environment: Mapping[str, str]) -> Batc
         return ChildWorkers(bundle, settings.workers or processors(), environment, named)
 
     files = LakeFiles(root, root / ".mlship")
-    return Batching(files=files, workers=workers, runs=runs_in(root), manifests=ManifestFiles())
+    return Batching(
+        files=files,
+        workers=workers,
+        runs=runs_in(root),
+        manifests=ManifestFiles(),
+        outputs=OutputFiles(),
+    )
 
 
 def runs_in(root: Path) -> OpenRuns:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlship import errors
 from mlship.adapters.rows.listing import LakeFiles
+from mlship.adapters.rows.outputs import OutputFiles
 from mlship.adapters.rows.runs import ManifestFiles
 from mlship.domain.batch import Input, Scored
 from mlship.domain.batch_ports import Workers
@@ -82,4 +83,5 @@ def batching(root: Path, workers: Workers) -> Batching:
         workers=lambda _: workers,
         runs=runs_in(root),
         manifests=ManifestFiles(),
+        outputs=OutputFiles(),
     )

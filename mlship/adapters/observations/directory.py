@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mlship import files
-from mlship.adapters.observations.outcomes import fresh, latest, own, taken
+from mlship.adapters.observations.outcomes import fresh, latest, own, part_of, taken
 from mlship.adapters.observations.segments import Line, complete_lines, decoded, lines_of
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Spool, Taken
@@ -72,7 +72,9 @@ class DirectoryObservations:
             raise changed.error
         return sorted(matches.values(), key=lambda each: (each.shadow, each.time))
 
-    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
+    def outcomes(
+        self, releases: Collection[Digest], parts: Collection[str] = ()
+    ) -> Sequence[Outcome]:
         """Return the outcomes of releases' predictions, in the order in which they arrived.
 
         Raises:
@@ -80,7 +82,11 @@ class DirectoryObservations:
         """
         kept = latest(self._kept())
         ids = {name for name, release in self._logged() if release in releases} if kept else ()
-        return [outcome for outcome in kept if outcome.prediction in ids]
+        return [
+            outcome
+            for outcome in kept
+            if outcome.prediction in ids or part_of(outcome.prediction) in parts
+        ]
 
     def take(
         self,
@@ -89,6 +95,7 @@ class DirectoryObservations:
         *,
         corrects: bool = False,
         check: Callable[[Prediction], None] = lambda _: None,
+        scored: Collection[str] = (),
     ) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
@@ -98,8 +105,9 @@ class DirectoryObservations:
             UnavailableError: the file cannot be written; nothing was added.
         """
         received = list(outcomes)
-        ids = {outcome.prediction for outcome in received}
-        logged = own(self._of(ids), releases, check)
+        rows = frozenset(scored)
+        ids = {each.prediction for each in received if each.prediction not in rows}
+        logged = own(self._of(ids), releases, check) | rows
         try:
             with _locked(self._outcomes) as handle:
                 known = {outcome.prediction: outcome.value for outcome in self._kept()}

@@ -87,6 +87,11 @@ def fresh(
     return list(new.values())
 
 
+def part_of(prediction: str) -> str:
+    """Return the prefix that the ids of a part of a batch have in common."""
+    return prediction.partition(".")[0]
+
+
 def latest(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Return the last outcome of each prediction, in the place of its first one.
 
