@@ -172,9 +172,11 @@ def _of_run(
             message = f"{column} {row.value[:60]} is in two rows of the batch {run.name}: "
             message += f"{found[row.value]} and {row.id}"
             raise ProjectError(message, hint="name the predictions of these outcomes by their ids")
-        found[row.value] = row.id
+        first = wanted[row.value]
+        # Under the text that is there already: a second copy of each is much memory.
+        found[first.name] = row.id
         prediction = _prediction(row, manifest, run)
-        for each in (wanted[row.value], *others.get(row.value, ())):
+        for each in (first, *others.get(row.value, ())):
             check(each, prediction)
     return found
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Spool, Taken
 from mlship.errors import UnavailableError
 
+_LINES: Final = 10_000
+"""So many are written together."""
 _prediction = msgspec.json.Decoder(Prediction)
 _outcome = msgspec.json.Decoder(Outcome)
 
@@ -182,10 +185,12 @@ def _append(handle: int, outcomes: Sequence[Outcome]) -> None:
         OSError: the disk is full or failed.
     """
     size = os.fstat(handle).st_size
-    rest = memoryview(b"".join(msgspec.json.encode(outcome) + b"\n" for outcome in outcomes))
     try:
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        for first in range(0, len(outcomes), _LINES):
+            some = outcomes[first : first + _LINES]
+            rest = memoryview(b"".join(msgspec.json.encode(each) + b"\n" for each in some))
+            while rest:
+                rest = rest[os.write(handle, rest) :]
         os.fsync(handle)
     except OSError:
         os.ftruncate(handle, size)

@@ -77,7 +77,8 @@ def fresh(
             continue
         if name in known and not corrects:
             contradicted.append(name)
-        new[name] = msgspec.structs.replace(outcome, is_corrected=name in known)
+        is_corrected = name in known
+        new[name] = msgspec.structs.replace(outcome, is_corrected=True) if is_corrected else outcome
     if contradicted:
         names = ", ".join(dict.fromkeys(contradicted[:5]))
         more = f" and {len(contradicted) - 5} more" if len(contradicted) > 5 else ""
