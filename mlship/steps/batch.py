@@ -35,11 +35,13 @@ class Batching:
     Attributes:
         workers: starts processes that work in the folder of a bundle.
         runs: opens the runs in an output.
+        shadows: opens the runs of shadows of what an output has, apart from it.
     """
 
     files: Files
     workers: Callable[[Path], Workers]
     runs: OpenRuns
+    shadows: OpenRuns
     manifests: Manifests
     outputs: Outputs
 

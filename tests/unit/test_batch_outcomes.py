@@ -2,10 +2,13 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import deltalake
+import fsspec
 import msgspec
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -335,3 +338,62 @@ def test_one_outcome_is_given_by_hand(here: Judged) -> None:
     one = [Received("c17", "setosa")]
     key = Key("customer")
     assert feedback(here.world.pipeline, one, batching=here.ports, key=key).new == 1
+
+
+@pytest.fixture(params=["memory://bucket15/scores", "delta+scores"])
+def elsewhere(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Judged]:
+    """A contest whose outputs go to a URL or a table."""
+    yield Judged(tmp_path, output=request.param)
+    store = fsspec.filesystem("memory")
+    if store.exists("/bucket15"):
+        store.rm("/bucket15", recursive=True)
+
+
+def published(here: Judged) -> list[dict[str, Any]]:
+    """Return what readers of the output get."""
+    output = here.world.pipeline.config.batch.output
+    assert output is not None
+    if output.startswith("delta+"):
+        table: Any = deltalake.DeltaTable(here.root / "scores").to_pyarrow_table()
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+    store = fsspec.filesystem("memory")
+    found = []
+    for name in store.glob("/bucket15/scores/*/run-*/part-*"):
+        with store.open(name) as file:
+            found += pq.read_table(file).to_pylist()
+    return found
+
+
+def test_a_shadow_of_outputs_elsewhere_is_apart_from_them(elsewhere: Judged) -> None:
+    here = elsewhere
+    result = here.compare("shadow")
+    assert result.shadow is not None
+    assert result.shadow.record.evidence.verdict == "passed"
+    rows = published(here)
+    assert len(rows) == ROWS
+    assert rows[0]["species"] == "setosa"
+    assert not here.compare("shadow").is_new
+    found = trace(here.world.pipeline, rows[0]["id"], batching=here.ports)
+    assert found.shadow is not None
+    assert found.shadow.outputs["species"] == "virginica"
+    assert here.feedback(of(range(200))).new == 200
+    record, facts = here.evaluate()
+    assert (record.evidence.verdict, facts.champion_n, facts.challenger_n) == ("passed", 200, 200)
+
+
+def test_a_split_of_outputs_elsewhere_is_published_as_one(elsewhere: Judged) -> None:
+    here = elsewhere
+    here.compare("split")
+    assert not here.compare("split").is_new
+    rows = published(here)
+    assert len(rows) == ROWS
+    ids = {"champion": here.release, "challenger": here.challenger}
+    assert {row["side"] for row in rows} == set(ids)
+    for row in rows:
+        assert row["release"] == str(ids[row["side"]])
+        assert row.get("mlship_release", ids[row["side"]].id) == ids[row["side"]].id
+    here.feedback(of(range(ROWS)))
+    _, facts = here.evaluate()
+    assert facts.champion_n == [row["side"] for row in rows].count("champion")
+    assert facts.challenger_n == [row["side"] for row in rows].count("challenger")

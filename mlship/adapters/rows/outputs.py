@@ -78,8 +78,7 @@ def _matching(
 
 def _outputs(row: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     """Return the model's own columns of a row."""
-    own = {batch_sides.RELEASE, batch_sides.SIDE} if manifest.players else set()
-    others = {ID, *manifest.keep, *own}
+    others = {ID, *manifest.keep, *(batch_sides.ADDED if manifest.players else ())}
     return {name: value for name, value in row.items() if name not in others}
 
 
