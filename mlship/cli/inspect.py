@@ -168,6 +168,8 @@ def trace(
     rows += [(f"attached: {name}", digest) for name, digest in result.attached.items()]
     if result.reproduced is not None:
         rows.append(("reproduced", f"the same: {result.reproduced}"))
+    if result.shadow_reproduced is not None:
+        rows.append(("shadow reproduced", f"the same: {result.shadow_reproduced}"))
     output.table("", ("field", "value"), rows)
 
 

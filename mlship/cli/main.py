@@ -16,7 +16,6 @@ import typer
 from mlship import __version__
 from mlship.cli import (
     api_keys,
-    approval,
     batch,
     build,
     evidence,
@@ -26,6 +25,7 @@ from mlship.cli import (
     keys,
     ledger,
     load,
+    outcomes,
     output,
     predictions,
     production,
@@ -115,9 +115,9 @@ for _name, _command in (
     ("deploy-production", production.deploy_production),
     ("traffic", production.traffic),
     ("watch", watch.watch),
-    ("feedback", production.feedback),
-    ("evaluate", production.evaluate),
-    ("approve", approval.approve),
+    ("feedback", outcomes.feedback),
+    ("evaluate", outcomes.evaluate),
+    ("approve", production.approve),
     ("promote", production.promote),
     ("rollback", production.rollback),
     ("retire", production.retire),

@@ -270,74 +270,59 @@ def retire(
     results.record(record, json=options.json)
 
 
-def feedback(
+def approve(
     context: typer.Context,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|PREDICTION_ID", help="A CSV or JSON lines file, or a prediction id."
+    release: ReleaseName = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="The email of the approver. Default: whose key signs, else git's user.email."
         ),
-    ],
-    outcome: Annotated[
-        str | None, typer.Argument(help="The true value, for a single prediction.")
     ] = None,
-    correct: Annotated[
-        bool, typer.Option("--correct", help="Replace other outcomes of these predictions.")
-    ] = False,
-    new_labels: Annotated[
-        bool, typer.Option("--new-labels", help="Accept labels that the release does not know.")
-    ] = False,
+    comment: Annotated[str, typer.Option(help="A comment to record.")] = "",
+    number: FromPullRequest = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign with this SSH key of the approver: a private key, or FILE.pub if ssh-agent "
+            "has it."
+        ),
+    ] = None,
 ) -> None:
-    """Record outcomes of predictions.
+    """Record an approval of a release.
 
-    A file needs the columns prediction_id and outcome. With several targets it may have a column
-    for each of them, and a single outcome is a JSON object. What cannot be the true value of its
-    prediction is refused, with file and line, and nothing of the file is recorded.
+    It is valid for this release only, and the commit's author cannot approve. Where records are
+    signed, an approval is one of the person whose key signs it; a name alone is enough only where
+    `trust.names` says so. With --from-pull-request, reviews count if they approve this commit and
+    the reviewer may push.
 
-    Example: mlship feedback outcomes.csv
-    """
-    from mlship.steps.feedback import Received, parsed, read
-    from mlship.steps.feedback import feedback as feedback_step
-
-    options = session(context)
-    pipeline = options.pipeline()
-    targets = pipeline.config.data.targets
-    outcomes = (
-        read(Path(source), targets)
-        if outcome is None
-        else [Received(source, parsed(outcome, targets))]
-    )
-    result = feedback_step(pipeline, outcomes, corrects=correct, new_labels=new_labels)
-    if options.json:
-        output.as_json(result)
-    else:
-        corrected = f", {result.corrected} of them corrections" if result.corrected else ""
-        output.line(f"{result.new} new outcomes{corrected}, {result.known} already known")
-        if result.unknown:
-            shown = ", ".join(result.unknown[:5])
-            output.line(f"{len(result.unknown)} predictions not found in the log: {shown}")
-
-
-def evaluate(context: typer.Context) -> None:
-    """Compare challenger and champion on outcomes.
-
-    You can run it as often as you like: its confidence interval stays valid.
-
-    Example: mlship evaluate
+    Example: mlship approve challenger --key ~/.ssh/id_ed25519.pub
     """
     from mlship.cli import results
     from mlship.domain import shapes
-    from mlship.domain.facts import Evaluated
-    from mlship.reports import outcomes
-    from mlship.steps.evaluate import evaluate as evaluate_step
+    from mlship.domain.facts import Withdrawn
+    from mlship.steps.approve import approve_by_hand, approve_from_pull_request
 
     options = session(context)
-    record = evaluate_step(options.pipeline())
-    facts = shapes.of(record, Evaluated)
-    if not options.json:
-        if rows := outcomes.rows(facts, "champion", "challenger"):
-            output.table("", outcomes.header(facts), rows)
-        if sentence := outcomes.sentence(facts):
-            output.line(f"{sentence} ({facts.method})")
-        output.line(facts.reason)
-    results.record(record, json=options.json, refuse=record.evidence.verdict == "failed")
+    if number is not None and (by or comment or key):
+        message = "--from-pull-request cannot be used with --by, --comment or --key"
+        raise ConfigError(message, hint="omit these; the approvers come from the reviews")
+    pipeline = options.pipeline(key=key)
+    if number is not None:
+        records = pipeline.read()
+        chosen = pipeline.release(release, records)
+        result = approve_from_pull_request(pipeline, chosen, number, records)
+        if options.json:
+            output.as_json(result)
+            return
+        output.line(f"approve {chosen}: {result.count}, by {', '.join(result.people)}")
+        for record in result.withdrawn:
+            withdrawal = shapes.of(record, Withdrawn)
+            output.line(f"  withdrawn: {withdrawal.by}: {withdrawal.reason}")
+        for reason in result.left_out:
+            output.line(f"  not counted: {reason}")
+        return
+    records = pipeline.read()
+    chosen = pipeline.release(release, records)
+    record = approve_by_hand(pipeline, chosen, by, comment, records=records)
+    results.record(record, json=options.json)

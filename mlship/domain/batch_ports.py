@@ -1,12 +1,13 @@
 """The ports of a batch: where its rows are, where its outputs go, and who scores them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
 
-from mlship.domain.batch import Counts, Finished, Format, Input, Manifest, Plan, Scored
+from mlship.domain.batch import Counts, Entry, Finished, Format, Input, Manifest, Plan, Scored
+from mlship.domain.batch_outcomes import Answered
 from mlship.domain.batch_work import Find, Found, Inspect, Score
 from mlship.domain.bundle import Field
 
@@ -126,3 +127,31 @@ class Manifests(Protocol):
 
     def read(self, folder: str) -> Manifest | None:
         """Return the manifest of a run's folder; `None` if it is gone."""
+
+
+class Outputs(Protocol):
+    """Reads the outputs of committed runs."""
+
+    def rows(
+        self,
+        folder: str,
+        manifest: Manifest,
+        parts: Sequence[Entry],
+        column: str,
+        wanted: Collection[str],
+    ) -> Iterator[Answered]:
+        """Return the rows whose value in a column is wanted, part by part.
+
+        Args:
+            folder: of the run.
+            manifest: of the run.
+            parts: of the run, in which rows are looked for.
+            column: `id` or a kept column.
+            wanted: its values as text.
+
+        Raises:
+            NotFoundError: an output is gone.
+            IntegrityError: an output was changed since it was written.
+            ProjectError: values of the column have no single form as text.
+            UnavailableError, ConfigError: an output cannot be read.
+        """

@@ -1,5 +1,6 @@
 """The facts of `batch`: counts and digests, never a value of a row."""
 
+from datetime import datetime
 from typing import Literal
 
 from mlship.domain.batch_sides import Mode
@@ -22,6 +23,8 @@ class Batched(Judged, frozen=True):
         side: the role of the release in a split, whose rows are counted.
         share: its share of the rows in percent.
         shadowed: the folder of the published run whose rows a shadow answered, too.
+        published: when readers got the outputs; `None` for those that were not published, and
+            in records of former versions.
     """
 
     input: tuple[str, ...] = ()
@@ -38,6 +41,7 @@ class Batched(Judged, frozen=True):
     side: str = ""
     share: int = 100
     shadowed: str = ""
+    published: datetime | None = None
 
     @property
     def is_shadow(self) -> bool:

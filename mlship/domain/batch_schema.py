@@ -128,7 +128,7 @@ def check_key(key: str, inputs: Sequence[Input]) -> None:
                 f"{each.path} has no column {key}, which batch.key names",
                 "correct batch.key, or add the column",
             )
-        elif not _is_key(kind):
+        elif not is_key(kind):
             fault = Misfit(
                 f"{each.path}: the key {key} has type {kind}",
                 "write it as text or as whole numbers",
@@ -140,7 +140,8 @@ def check_key(key: str, inputs: Sequence[Input]) -> None:
         raise ProjectError(f"{fault.message}; no row was scored", hint=fault.hint)
 
 
-def _is_key(kind: str) -> bool:
+def is_key(kind: str) -> bool:
+    """Return whether a column of an Arrow type can be a key: its values have one form as text."""
     if dictionary := _DICTIONARY.fullmatch(kind):
         kind = dictionary[1]
     return kind in ("csv", "null") or bool(_INTEGER.fullmatch(kind) or _TEXT.fullmatch(kind))

@@ -19,6 +19,7 @@ SHADOW: Final = "_shadow"
 """The folder of shadows in an output: readers of tables pass over its name."""
 RELEASE: Final = "release"
 SIDE: Final = "side"
+ADDED: Final = (RELEASE, SIDE)
 """The columns of a split that say which release answered a row, and in which role."""
 
 

@@ -143,7 +143,7 @@ class Target(Protocol):
         """Drain and stop a slot. If the slot does not exist, do nothing.
 
         Raises:
-            ConflictError: the route still sends it requests, or copies of them.
+            ConflictError: the route still sends it requests, or copies.
         """
 
 
@@ -159,10 +159,7 @@ class Declarative(Protocol):
 
 
 class Observations(Protocol):
-    """The logged predictions and their outcomes. Other projects may log in the same place.
-
-    A prediction belongs to the project whose ledger has its release.
-    """
+    """Logged predictions and outcomes, also of other projects: the ledger has a project's own."""
 
     def predictions(self, releases: Collection[Digest]) -> Iterator[Prediction]:
         """Return the logged predictions of releases, each (id, release) once, oldest first."""
@@ -170,8 +167,10 @@ class Observations(Protocol):
     def find(self, prediction: str) -> Sequence[Prediction]:
         """Return the predictions of that id by any release, shadows last."""
 
-    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
-        """Return the last outcome of each prediction of releases, in the order of the first."""
+    def outcomes(
+        self, releases: Collection[Digest], parts: Collection[str] = ()
+    ) -> Sequence[Outcome]:
+        """Return the last outcome of each prediction, of releases or parts of batches, in order."""
 
     def take(
         self,
@@ -180,6 +179,7 @@ class Observations(Protocol):
         *,
         corrects: bool = False,
         check: Callable[[Prediction], None] = lambda _: None,
+        scored: Collection[str] = (),
     ) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
@@ -188,10 +188,10 @@ class Observations(Protocol):
             releases: of the project.
             corrects: whether one may replace another outcome of its prediction.
             check: is called with each prediction of releases that has one, and may raise.
+            scored: ids of rows of batches, which no log has.
 
         Raises:
-            ConflictError: a prediction already has another outcome, or only releases of other
-                projects made it; nothing was added.
+            ConflictError: it has another outcome, or is another project's; nothing was added.
         """
 
     def spools(self, releases: Collection[Digest]) -> Sequence[Spool]:

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from mlship.config.batch import BatchConfig, missing_texts
 from mlship.domain import batch as batches
 from mlship.domain import batch_gate, batch_profile, batch_schema, batch_sides, digests, shapes
 from mlship.domain.batch import Finished, Input, Manifest, Part, Plan, Reading, Scored
-from mlship.domain.batch_ports import Files, Manifests, OpenRuns, Run, Workers
+from mlship.domain.batch_ports import Files, Manifests, OpenRuns, Outputs, Run, Workers
 from mlship.domain.batch_record import Batched
 from mlship.domain.batch_sides import Player, Selection
 from mlship.domain.batch_work import Inspect, Score
@@ -34,12 +35,15 @@ class Batching:
     Attributes:
         workers: starts processes that work in the folder of a bundle.
         runs: opens the runs in an output.
+        shadows: opens the runs of shadows of what an output has, apart from it.
     """
 
     files: Files
     workers: Callable[[Path], Workers]
     runs: OpenRuns
+    shadows: OpenRuns
     manifests: Manifests
+    outputs: Outputs
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -316,9 +320,11 @@ class Scoring:
     def _learnt(
         self, plan: Plan, manifest: Manifest, folder: str, checks: Sequence[Check]
     ) -> Batch:
+        is_published = decide(checks).verdict == "passed"
         whole = msgspec.structs.replace(
             self._facts(plan, folder, checks),
-            table=self._table if decide(checks).verdict == "passed" else "",
+            table=self._table if is_published else "",
+            published=datetime.fromisoformat(manifest.time) if is_published else None,
             rows=manifest.rows,
             rejected=manifest.rejected,
             profile=manifest.profile,

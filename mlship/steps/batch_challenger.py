@@ -1,19 +1,20 @@
 """A batch that champion and challenger of production score: each row both, or each row one."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 
 import msgspec
 
 from mlship.domain.batch_record import Batched
-from mlship.domain.batch_sides import SHADOW, Mode, Player
+from mlship.domain.batch_sides import Mode, Player
 from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Saw
 from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import ConfigError, MlshipError, shown
+from mlship.errors import ConfigError, MlshipError
 from mlship.steps import stream
 from mlship.steps.batch import Batch, Batching, Scoring, batch, output_of, policy
 from mlship.steps.batch_scorer import Scorer
@@ -53,18 +54,13 @@ def compared(
     champion scores all rows.
 
     Raises:
-        ConfigError: the release is not the champion, the output is no folder, or in a split, both
-            have other outputs.
+        ConfigError: the release is not the champion, or in a split, both have other outputs.
         MlshipError: as of `batch`.
     """
     history = records.history
     if release != history.champion:
         message = f"a batch with a challenger is the champion's, and {release} is not champion"
         raise ConfigError(message, hint="run `mlship batch champion`, or omit --challenger")
-    if "://" in (output := output_of(pipeline)) or output.startswith("delta+"):
-        message = f"a batch with a challenger needs a folder for its outputs, not {shown(output)}"
-        hint = "set batch.output to a folder, or omit --challenger and batch.challenger"
-        raise ConfigError(message, hint=hint)
     if history.challenger is None:
         pipeline.progress.note("production has no challenger: the champion scores all rows")
         return Compared(published=batch(pipeline, batching, release, records, timer))
@@ -88,8 +84,9 @@ def _shadow(
     pipeline.progress.note(f"published in {published.folder}; the challenger scores the rows, too")
     try:
         scorers = [Scorer.of(pipeline, batching.workers, challenger)]
-        scoring = Scoring(pipeline, batching, scorers, records, timer, shadowed=published)
-        shadow = scoring.run(f"{output_of(pipeline)}/{SHADOW}")
+        apart = dataclasses.replace(batching, runs=batching.shadows)
+        scoring = Scoring(pipeline, apart, scorers, records, timer, shadowed=published)
+        shadow = scoring.run(output_of(pipeline))
     except MlshipError as error:
         # Whatever it is: what readers get is published, so the command says that, too.
         shadow = _failed(pipeline, published, challenger, records, error)

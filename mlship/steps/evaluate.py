@@ -1,9 +1,10 @@
 """evaluate: compare champion and challenger on outcomes; the result is valid at every look."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import islice
+from typing import TypeAlias
 
 from mlship.domain import gates, outcome_metrics, shapes, undelivered
 from mlship.domain.bundle import Row, Value, probability_of, quantile_of
@@ -17,19 +18,33 @@ from mlship.domain.prediction import Outcome, Prediction, Spool, Truth
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError, ProjectError
+from mlship.steps.batch import Batching
+from mlship.steps.batch_scores import Contests
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.removal import erased_since
 
 _FIRST = timedelta(minutes=5)
 """How long a challenger may be without a prediction while the champion's count already."""
+_AT_ONCE = 100_000
+"""So many predictions are given to a metric of the project together."""
+
+_Scores: TypeAlias = Mapping[Digest, Sequence[float | None]]
 
 
-def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
+def evaluate(
+    pipeline: Pipeline, records: Records | None = None, *, batching: Batching | None = None
+) -> Record:
     """Compare the challenger with the champion on predictions whose outcomes are known.
 
     Only predictions since the deployment of the challenger count, for both releases, so that both
     saw the same period. Scores are in the order in which outcomes arrived. While predictions of
-    one of them are on their way to the database, the challenger does not pass.
+    one of them are on their way to the database, the challenger does not pass. Of batches, the
+    rows count that both answered, or that a split gave to one of them.
+
+    Args:
+        pipeline: the project.
+        records: of the ledger, if they are known.
+        batching: the ports of batches, whose predictions are in no log.
 
     Returns:
         The evidence `evaluate` about the challenger: `passed`, `failed` or `undecided`.
@@ -39,6 +54,7 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
         ConfigError: gates.promote.metric is none, so nothing is compared; or it cannot score what
             the challenger predicts.
         ProjectError: the project's own metric fails on a prediction.
+        IntegrityError: the output of a batch is not as it was written.
     """
     policy = pipeline.config.gates.promote
     if policy.metric == "none":
@@ -60,19 +76,25 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     spools = pipeline.observations.spools(players)
     since = _since(pipeline, challenger, records, history.challenger_since)
     predictions = _by_prediction(pipeline.observations.predictions(players), since)
-    outcomes = pipeline.observations.outcomes(records.ids)
+    contests = Contests(batching, records, champion.id, challenger.id, since) if batching else None
+    parts = contests.parts if contests else ()
+    outcomes = pipeline.observations.outcomes(records.ids, parts)
     metric = _fitting(pipeline, records, challenger)
-    scores = _scores(pipeline, metric, outcomes, predictions)
+    joined = _joined(outcomes, predictions, contests)
+    scores = _scores(pipeline, metric, outcomes, joined, players)
     comparison = _compared(scores, champion.id, challenger.id, metric, policy)
-    erased = erased_since(records, players, since)
     facts = _facts(
         comparison,
         champion,
         since=since,
         outcomes=len(outcomes),
-        corrected=sum(each.is_corrected and each.prediction in predictions for each in outcomes),
+        corrected=sum(
+            each.is_corrected and any(own[place] is not None for own in scores.values())
+            for place, each in enumerate(outcomes)
+        ),
         spools=spools,
-        erased=erased,
+        erased=erased_since(records, players, since),
+        notes=contests.notes if contests else (),
     )
     saw = Saw(
         champion=champion.id, challenger=challenger.id, policy=gates.digest_of_comparison(policy)
@@ -82,20 +104,21 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
 
 
 def _compared(
-    scores: Sequence[dict[str, float]],
+    scores: _Scores,
     champion: Digest,
     challenger: Digest,
     metric: Metric,
     policy: PromotePolicy,
 ) -> Comparison:
     """Compare the scores of both, and those of the same requests in pairs."""
+    old, new = scores[champion], scores[challenger]
     return compare(
-        [by_release[champion] for by_release in scores if champion in by_release],
-        [by_release[challenger] for by_release in scores if challenger in by_release],
+        [score for score in old if score is not None],
+        [score for score in new if score is not None],
         paired=[
-            (by_release[champion], by_release[challenger])
-            for by_release in scores
-            if champion in by_release and challenger in by_release
+            (before, after)
+            for before, after in zip(old, new, strict=True)
+            if before is not None and after is not None
         ],
         metric=metric,
         confidence=policy.confidence,
@@ -161,30 +184,40 @@ def _by_prediction(
     return by_id
 
 
+def _joined(
+    outcomes: Sequence[Outcome],
+    predictions: dict[str, dict[str, Prediction]],
+    contests: Contests | None,
+) -> Iterator[tuple[int, Prediction]]:
+    """Return each prediction whose outcome is known, with the outcome's place."""
+    for place, outcome in enumerate(outcomes):
+        for prediction in predictions.get(outcome.prediction, {}).values():
+            yield place, prediction
+    if contests is not None:
+        yield from contests.answers(outcomes)
+
+
 def _scores(
     pipeline: Pipeline,
     metric: Metric,
-    outcomes: Iterable[Outcome],
-    predictions: dict[str, dict[str, Prediction]],
-) -> list[dict[str, float]]:
-    """Return the scores of each outcome by release, in the order of the outcomes."""
+    outcomes: Sequence[Outcome],
+    joined: Iterator[tuple[int, Prediction]],
+    players: Iterable[Digest],
+) -> _Scores:
+    """Return the scores of each release, one for each outcome; `None` without a prediction."""
     targets = pipeline.config.data.targets
-    joined = [
-        (outcome.value, prediction)
-        for outcome in outcomes
-        for prediction in predictions.get(outcome.prediction, {}).values()
-    ]
+    scores: dict[Digest, list[float | None]] = {each: [None] * len(outcomes) for each in players}
     if metric.is_own:
-        scores = _own_scores(pipeline, metric, joined)
-    else:
-        scores = [
-            _score(metric, prediction.outputs, actual, targets) for actual, prediction in joined
-        ]
-    rated = zip((prediction for _, prediction in joined), scores, strict=True)
-    return [
-        {prediction.release: score for prediction, score in group}
-        for _, group in groupby(rated, lambda pair: pair[0].id)
-    ]
+        while some := list(islice(joined, _AT_ONCE)):
+            pairs = [(outcomes[place].value, prediction) for place, prediction in some]
+            found = _own_scores(pipeline, metric, pairs)
+            for (place, prediction), score in zip(some, found, strict=True):
+                scores[prediction.release][place] = score
+        return scores
+    for place, prediction in joined:
+        actual = outcomes[place].value
+        scores[prediction.release][place] = _score(metric, prediction.outputs, actual, targets)
+    return scores
 
 
 def _own_scores(
@@ -256,9 +289,10 @@ def _facts(
     corrected: int,
     spools: Sequence[Spool],
     erased: int,
+    notes: Sequence[str],
 ) -> Evaluated:
-    notes = [f"{corrected} outcomes were corrected"] if corrected else []
-    notes += [f"{erased} predictions were erased and do not count"] if erased else []
+    words = [f"{corrected} outcomes were corrected"] if corrected else []
+    words += [f"{erased} predictions were erased and do not count"] if erased else []
     return Evaluated(
         champion=str(champion),
         metric=comparison.metric,
@@ -271,7 +305,7 @@ def _facts(
         estimate=comparison.estimate,
         low=comparison.low,
         high=comparison.high,
-        reason="; ".join([comparison.reason, *undelivered.sentences(spools), *notes]),
+        reason="; ".join([comparison.reason, *undelivered.sentences(spools), *words, *notes]),
         since=since,
         outcomes=outcomes,
         undelivered=sum(spool.rows for spool in spools),

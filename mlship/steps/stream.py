@@ -20,6 +20,7 @@ from mlship.errors import (
     UnavailableError,
 )
 from mlship.steps import feedback
+from mlship.steps.outcome_files import Received, outcome_of
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 
 _LOOK_SECONDS = 0.25
@@ -220,14 +221,14 @@ def _record(pipeline: Pipeline, outcomes: OutcomeMessages) -> None:
 
 def _read(
     given: Sequence[Given], targets: Sequence[str]
-) -> tuple[list[tuple[Given, feedback.Received]], list[tuple[Given, str]]]:
+) -> tuple[list[tuple[Given, Received]], list[tuple[Given, str]]]:
     read, refused = [], []
     for each in given:
         try:
             row: Any = msgspec.json.decode(each.value or b"")
             if not isinstance(row, dict):
                 row = {}
-            read.append((each, feedback.outcome_of(row, each.place, targets)))
+            read.append((each, outcome_of(row, each.place, targets)))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             refused.append((each, f"not JSON: {error}"))
         except ProjectError as error:
@@ -235,9 +236,7 @@ def _read(
     return read, refused
 
 
-def _taken(
-    pipeline: Pipeline, read: Sequence[tuple[Given, feedback.Received]]
-) -> list[tuple[Given, str]]:
+def _taken(pipeline: Pipeline, read: Sequence[tuple[Given, Received]]) -> list[tuple[Given, str]]:
     """Record outcomes; return those that were refused: if any is, each is tried alone."""
     if not read:
         return []

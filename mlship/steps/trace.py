@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from mlship.domain import batch as batches
 from mlship.domain import bundle as bundles
 from mlship.domain import private, shapes
 from mlship.domain.bundle import Row
@@ -35,7 +36,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         version: the number in the model registry, empty if it is not registered.
         evidence: all records of the release, oldest first.
         attached: the documents at its image in the registry, by name: SBOM, provenance, records.
-        reproduced: the outputs computed again from the bundle, if requested.
+        reproduced: the outputs computed again from the bundle, if requested; likewise
+            `shadow_reproduced` those of the shadow.
         differences: between both outputs; empty if they are the same.
     """
 
@@ -51,6 +53,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Record, ...]
     attached: dict[str, Digest] = {}
     reproduced: Row | None = None
+    shadow_reproduced: Row | None = None
     differences: tuple[str, ...] = ()
 
 
@@ -71,7 +74,7 @@ def trace(
 
     Raises:
         NotFoundError: the prediction is in no log, or its release is not in the ledger.
-        IntegrityError: computed again from its bundle, the prediction differs.
+        IntegrityError: computed again from its bundle, the prediction or its shadow differs.
         RefusedError: columns that the model needs were not logged.
     """
     records = pipeline.read()
@@ -93,24 +96,40 @@ def trace(
     result = _trace(pipeline, original, shadow, release, records)
     if not reproduce:
         return result
-    manifest = bundles.read(pipeline.bundle(release), expected=release.bundle)
+    outputs = _reproduced(pipeline, original, release)
+    other = None
+    if shadow is not None:
+        other = _reproduced(pipeline, shadow, releases[shadow.release])
+    return msgspec.structs.replace(result, reproduced=outputs, shadow_reproduced=other)
+
+
+def _reproduced(pipeline: Pipeline, prediction: Prediction, release: Release) -> Row:
+    """Return what a release answers to the inputs of a prediction now.
+
+    Raises:
+        IntegrityError: it is not what it answered.
+        RefusedError: columns that the model needs were not logged.
+    """
+    whose = "the shadow of prediction" if prediction.shadow else "prediction"
+    bundle = pipeline.bundle(release)
+    manifest = bundles.read(bundle, expected=release.bundle)
     columns = {field.name: field for field in manifest.schema.inputs}
-    if lacking := private.lacks(original.inputs, columns):
+    if lacking := private.lacks(prediction.inputs, columns):
         raise RefusedError(
-            f"prediction {prediction} cannot be reproduced, because its log has {lacking}",
+            f"{whose} {prediction.id} cannot be reproduced, because its log has {lacking}",
             hint="columns that observations.columns names are not logged as they were",
         )
-    outputs = pipeline.predictor.predict(pipeline.bundle(release), [original.inputs])[0]
-    differences = tuple(
-        f"{field} is {literal(outputs.get(field))}, was {literal(original.outputs[field])}"
-        for field in compare(original.outputs, outputs)
-    )
+    outputs = pipeline.predictor.predict(bundle, [prediction.inputs])[0]
+    differences = [
+        f"{field} is {literal(outputs.get(field))}, was {literal(prediction.outputs[field])}"
+        for field in compare(prediction.outputs, outputs)
+    ]
     if differences:
         raise IntegrityError(
-            f"prediction {prediction} cannot be reproduced: {'; '.join(differences)}",
+            f"{whose} {prediction.id} cannot be reproduced: {'; '.join(differences)}",
             hint="compare the installed packages with requirements.txt in the bundle",
         )
-    return msgspec.structs.replace(result, reproduced=outputs, differences=differences)
+    return outputs
 
 
 def _find(
@@ -130,7 +149,8 @@ def _trace(
 ) -> Trace:
     trained, pushed = (records.latest(step, release) for step in ("train", "push-to-registry"))
     manifest = bundles.read(pipeline.bundle(release), expected=release.bundle)
-    outcomes = pipeline.observations.outcomes(records.ids)
+    place = batches.row_of(prediction.id)
+    outcomes = pipeline.observations.outcomes(records.ids, place[:1] if place else ())
     numbers = [
         version.number for version in pipeline.store.versions() if version.release == release.id
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from mlship.adapters.rows.delta_runs import ADDRESS, DeltaOutputs
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.adapters.rows.object_runs import ObjectRuns
+from mlship.adapters.rows.outputs import OutputFiles
 from mlship.adapters.rows.postgres_runs import PostgresTable
 from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
 from mlship.adapters.rows.spark import SparkWorkers
@@ -15,6 +16,7 @@ from mlship.adapters.rows.workers import ChildWorkers, processors
 from mlship.config.project import Config
 from mlship.domain import digests
 from mlship.domain.batch_ports import OpenRuns, Runs, Workers
+from mlship.domain.batch_sides import SHADOW
 from mlship.domain.bundle import Field
 from mlship.domain.databases import is_address
 from mlship.errors import ConfigError
@@ -37,7 +39,14 @@ def batching(config: Config, root: Path, environment: Mapping[str, str]) -> Batc
         return ChildWorkers(bundle, settings.workers or processors(), environment, named)
 
     files = LakeFiles(root, root / ".mlship")
-    return Batching(files=files, workers=workers, runs=runs_in(root), manifests=ManifestFiles())
+    return Batching(
+        files=files,
+        workers=workers,
+        runs=runs_in(root),
+        shadows=shadows_in(root),
+        manifests=ManifestFiles(),
+        outputs=OutputFiles(),
+    )
 
 
 def runs_in(root: Path) -> OpenRuns:
@@ -46,18 +55,43 @@ def runs_in(root: Path) -> OpenRuns:
     Args:
         root: the project's folder.
     """
-    copies = (root / ".mlship" / "batch" / "outputs").absolute()
 
     def runs(output: str, fields: Sequence[Field]) -> Runs:
         if is_address(output):
-            return TableRuns(PostgresTable(output, fields), copies / _name(output))
+            return TableRuns(PostgresTable(output, fields), _copies(root, output))
         if output.startswith(ADDRESS):
-            return TableRuns(DeltaOutputs(root, output, fields), copies / _name(output))
-        if "://" in output:
-            return ObjectRuns(output, root / ".mlship" / "batch" / "journals")
-        return FolderRuns((root / output).absolute())
+            return TableRuns(DeltaOutputs(root, output, fields), _copies(root, output))
+        return _files_in(root, output)
 
     return runs
+
+
+def shadows_in(root: Path) -> OpenRuns:
+    """Return what opens the runs of shadows: below the output, or beside the copies of a table.
+
+    A table has no place that its readers pass over.
+
+    Args:
+        root: the project's folder.
+    """
+
+    def runs(output: str, _: Sequence[Field]) -> Runs:
+        if is_address(output) or output.startswith(ADDRESS):
+            return FolderRuns(_copies(root, output) / SHADOW)
+        return _files_in(root, f"{output.rstrip('/')}/{SHADOW}")
+
+    return runs
+
+
+def _files_in(root: Path, output: str) -> Runs:
+    if "://" in output:
+        return ObjectRuns(output, root / ".mlship" / "batch" / "journals")
+    return FolderRuns((root / output).absolute())
+
+
+def _copies(root: Path, output: str) -> Path:
+    """Return the folder with the copies of what a table got."""
+    return (root / ".mlship" / "batch" / "outputs" / _name(output)).absolute()
 
 
 def _name(output: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlship import errors
 from mlship.adapters.rows.listing import LakeFiles
+from mlship.adapters.rows.outputs import OutputFiles
 from mlship.adapters.rows.runs import ManifestFiles
 from mlship.domain.batch import Input, Scored
 from mlship.domain.batch_ports import Workers
@@ -21,7 +22,7 @@ from mlship.domain.batch_work import (
 )
 from mlship.runtime.batches.work import Worker
 from mlship.steps.batch import Batching
-from mlship.wire.batch import runs_in
+from mlship.wire.batch import runs_in, shadows_in
 
 
 class KilledError(Exception):
@@ -81,5 +82,7 @@ def batching(root: Path, workers: Workers) -> Batching:
         files=LakeFiles(root, root / ".mlship"),
         workers=lambda _: workers,
         runs=runs_in(root),
+        shadows=shadows_in(root),
         manifests=ManifestFiles(),
+        outputs=OutputFiles(),
     )

@@ -216,9 +216,15 @@ class FakeObservations:
     def find(self, prediction: str) -> Sequence[Prediction]:
         return [one for one in self.made if one.id == prediction]
 
-    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
+    def outcomes(
+        self, releases: Collection[Digest], parts: Collection[str] = ()
+    ) -> Sequence[Outcome]:
         own = {one.id for one in self.predictions(releases)}
-        return [one for one in self.taken if one.prediction in own]
+        return [
+            one
+            for one in self.taken
+            if one.prediction in own or one.prediction.partition(".")[0] in parts
+        ]
 
     def take(
         self,
@@ -227,6 +233,7 @@ class FakeObservations:
         *,
         corrects: bool = False,
         check: Callable[[Prediction], None] = lambda _: None,
+        scored: Collection[str] = (),
     ) -> Taken:
         new = list(outcomes)
         for one in self.predictions(releases):

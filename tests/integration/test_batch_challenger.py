@@ -24,3 +24,6 @@ def test_rows_are_reproduced(tmp_path: Path, mode: Mode, releases: int) -> None:
         assert found.reproduced is not None
         assert found.reproduced["species"] == species
         assert (found.shadow is None) is (mode == "split")
+        if mode == "shadow":
+            assert found.shadow_reproduced is not None
+            assert found.shadow_reproduced["species"] == "virginica"

@@ -22,7 +22,7 @@ from mlship.errors import MlshipError, NotFoundError, ProjectError, UnavailableE
 from mlship.steps.batch import batch
 from mlship.steps.trace import trace
 from tests.fakes.batch import KilledError
-from tests.harness.batches import Here
+from tests.harness.batches import Contest, Here
 from tests.harness.postgres import Server, server
 
 pytestmark = pytest.mark.service("postgresql")
@@ -339,3 +339,31 @@ def test_a_row_that_the_table_refuses_publishes_none(
     assert not here.workers.scored
     written = [path.read_bytes() for path in here.root.rglob("*") if path.is_file()]
     assert not any(database.password.encode() in data for data in written)
+
+
+def test_both_sides_of_a_split_are_one_run_of_the_table(
+    tmp_path: Path, database: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", database.password)
+    database.execute("lake", "DROP TABLE IF EXISTS divided, mlship_runs")
+    here = Contest(tmp_path, output=f"{address(database)}?table=public.divided", keep=("key",))
+    here.write("a.parquet", 60, key=[f"c{number}" for number in range(60)])
+    with pytest.raises(NotFoundError, match=r"there is no table") as caught:
+        here.compare("split")
+    assert not here.workers.scored
+    database.execute("lake", *caught.value.hint.removeprefix("create it: ").split("; "))
+    here.compare("split")
+    assert not here.compare("split").is_new
+    found = rows(
+        database, "SELECT side, release, mlship_release, count(*) FROM divided GROUP BY 1, 2, 3"
+    )
+    own = {"champion": here.release, "challenger": here.challenger}
+    assert {side: names for side, *names, _ in found} == {
+        side: [str(release), release.id] for side, release in own.items()
+    }
+    assert sum(count for *_, count in found) == 60
+    assert rows(database, "SELECT sum(rows) FROM mlship_runs") == [(60,)]
+    shadow = here.compare("shadow").shadow
+    assert shadow is not None
+    assert shadow.record.evidence.verdict == "passed"
+    assert rows(database, "SELECT count(*) FROM divided WHERE side IS NULL") == [(60,)]

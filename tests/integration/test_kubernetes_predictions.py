@@ -20,7 +20,8 @@ from mlship.domain.versions import Run
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import Received, feedback
+from mlship.steps.feedback import feedback
+from mlship.steps.outcome_files import Received
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from mlship.steps.trace import trace

@@ -15,10 +15,10 @@ from mlship.domain.batch_record import Batched
 from mlship.domain.batch_schema import check_outputs
 from mlship.domain.batch_sides import Player
 from mlship.domain.bundle import Field, Hooks
-from mlship.domain.digests import Digest
+from mlship.domain.digests import Digest, short
 from mlship.domain.evidence import Record
 from mlship.domain.policy import Bound
-from mlship.errors import ConfigError, ProjectError
+from mlship.errors import ConfigError, IntegrityError, ProjectError
 from mlship.steps.batch import Batch
 from mlship.steps.status import status
 from mlship.steps.trace import trace
@@ -89,6 +89,22 @@ def test_a_prediction_of_a_batch_is_traced_with_its_shadow(here: Contest) -> Non
         assert found.shadow.release == here.challenger.id
         assert found.shadow.inputs == found.prediction.inputs
         assert found.shadow.outputs["species"] == "virginica"
+
+
+def test_a_shadow_that_answers_otherwise_now_is_not_reproduced(here: Contest) -> None:
+    here.write("a.parquet")
+    result = here.compare("shadow")
+    row = table(result.published.folder)[0]
+    answers = {here.release.bundle: row, here.challenger.bundle: row | {"species": "versicolor"}}
+    predictor = here.world.predictor
+
+    def predict(bundle: Path, _: Any) -> list[Any]:
+        [own] = [row for digest, row in answers.items() if short(digest) in str(bundle)]
+        return [{name: value for name, value in own.items() if name != "id"}]
+
+    object.__setattr__(predictor, "predict", predict)
+    with pytest.raises(IntegrityError, match=r"the shadow of .* is .versicolor., was"):
+        trace(here.world.pipeline, row["id"], reproduce=True, batching=here.ports)
 
 
 def test_a_shadow_that_fails_leaves_what_is_published(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mlship.cli.main import app
 from mlship.cli.session import Session
 from mlship.domain import shapes
 from mlship.domain.batch_record import Batched
-from mlship.errors import ConfigError, RefusedError, UnavailableError
+from mlship.errors import RefusedError, UnavailableError
 from mlship.steps.batch_scorer import Scorer
 from tests.harness.batches import Contest
 
@@ -96,18 +96,3 @@ def test_a_split_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     line = run("batch", "--challenger", "split").stdout
     assert f"batch {here.release}: passed" in line
     assert "as champion (70 %)" in line
-
-
-@pytest.mark.parametrize(
-    "output", ["postgresql://writer@db/lake?table=scores", "delta+table", "memory://scores"]
-)
-@pytest.mark.parametrize("mode", ["shadow", "split"])
-def test_a_table_or_url_is_refused_before_the_first_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, mode: str
-) -> None:
-    here = prepared(tmp_path, monkeypatch)
-    error = run("batch", "--challenger", mode, "--output", output).exception
-    assert isinstance(error, ConfigError)
-    assert "needs a folder for its outputs" in error.message
-    assert "writer" not in error.message
-    assert not here.workers.asked

@@ -20,7 +20,8 @@ from mlship.domain.history import fold
 from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError, ProjectError
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import Received, feedback
+from mlship.steps.feedback import feedback
+from mlship.steps.outcome_files import Received
 from mlship.training.columns import rows_of
 from mlship.training.data import read
 from mlship.training.scoring import groups, plots

@@ -13,7 +13,8 @@ from mlship.domain.release import Release
 from mlship.domain.truth import problem
 from mlship.errors import ProjectError
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import Received, feedback, read
+from mlship.steps.feedback import feedback
+from mlship.steps.outcome_files import Received, read
 from tests.fakes.ports import World, world
 from tests.harness.samples import NOON
 from tests.unit.test_resume import challenger

@@ -16,7 +16,8 @@ from mlship.errors import ProjectError
 from mlship.steps import test as testing
 from mlship.steps.deploy import deploy_production, deploy_staging
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import Received, feedback, parsed, read
+from mlship.steps.feedback import feedback
+from mlship.steps.outcome_files import Received, parsed, read
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
 

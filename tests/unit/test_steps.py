@@ -39,7 +39,8 @@ from mlship.steps.approve import approve
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_next, deploy_production, deploy_staging
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import Received, feedback
+from mlship.steps.feedback import feedback
+from mlship.steps.outcome_files import Received
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
 from mlship.steps.push import push

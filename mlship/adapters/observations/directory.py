@@ -5,16 +5,19 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from mlship import files
-from mlship.adapters.observations.outcomes import fresh, latest, own, taken
+from mlship.adapters.observations.outcomes import fresh, latest, own, part_of, taken
 from mlship.adapters.observations.segments import Line, complete_lines, decoded, lines_of
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Spool, Taken
 from mlship.errors import UnavailableError
 
+_LINES: Final = 10_000
+"""So many are written together."""
 _prediction = msgspec.json.Decoder(Prediction)
 _outcome = msgspec.json.Decoder(Outcome)
 
@@ -72,7 +75,9 @@ class DirectoryObservations:
             raise changed.error
         return sorted(matches.values(), key=lambda each: (each.shadow, each.time))
 
-    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
+    def outcomes(
+        self, releases: Collection[Digest], parts: Collection[str] = ()
+    ) -> Sequence[Outcome]:
         """Return the outcomes of releases' predictions, in the order in which they arrived.
 
         Raises:
@@ -80,7 +85,11 @@ class DirectoryObservations:
         """
         kept = latest(self._kept())
         ids = {name for name, release in self._logged() if release in releases} if kept else ()
-        return [outcome for outcome in kept if outcome.prediction in ids]
+        return [
+            outcome
+            for outcome in kept
+            if outcome.prediction in ids or part_of(outcome.prediction) in parts
+        ]
 
     def take(
         self,
@@ -89,6 +98,7 @@ class DirectoryObservations:
         *,
         corrects: bool = False,
         check: Callable[[Prediction], None] = lambda _: None,
+        scored: Collection[str] = (),
     ) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
@@ -98,8 +108,9 @@ class DirectoryObservations:
             UnavailableError: the file cannot be written; nothing was added.
         """
         received = list(outcomes)
-        ids = {outcome.prediction for outcome in received}
-        logged = own(self._of(ids), releases, check)
+        rows = frozenset(scored)
+        ids = {each.prediction for each in received if each.prediction not in rows}
+        logged = own(self._of(ids), releases, check) | rows
         try:
             with _locked(self._outcomes) as handle:
                 known = {outcome.prediction: outcome.value for outcome in self._kept()}
@@ -174,10 +185,12 @@ def _append(handle: int, outcomes: Sequence[Outcome]) -> None:
         OSError: the disk is full or failed.
     """
     size = os.fstat(handle).st_size
-    rest = memoryview(b"".join(msgspec.json.encode(outcome) + b"\n" for outcome in outcomes))
     try:
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        for first in range(0, len(outcomes), _LINES):
+            some = outcomes[first : first + _LINES]
+            rest = memoryview(b"".join(msgspec.json.encode(each) + b"\n" for each in some))
+            while rest:
+                rest = rest[os.write(handle, rest) :]
         os.fsync(handle)
     except OSError:
         os.ftruncate(handle, size)

@@ -77,7 +77,8 @@ def fresh(
             continue
         if name in known and not corrects:
             contradicted.append(name)
-        new[name] = msgspec.structs.replace(outcome, is_corrected=name in known)
+        is_corrected = name in known
+        new[name] = msgspec.structs.replace(outcome, is_corrected=True) if is_corrected else outcome
     if contradicted:
         names = ", ".join(dict.fromkeys(contradicted[:5]))
         more = f" and {len(contradicted) - 5} more" if len(contradicted) > 5 else ""
@@ -85,6 +86,11 @@ def fresh(
         hint = "remove them from the file, or correct them with `mlship feedback --correct`"
         raise ConflictError(message, hint=hint)
     return list(new.values())
+
+
+def part_of(prediction: str) -> str:
+    """Return the prefix that the ids of a part of a batch have in common."""
+    return prediction.partition(".")[0]
 
 
 def latest(outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -57,15 +57,11 @@ _KNOWN: Final = """
 SELECT prediction, value::text FROM mlship_outcomes
 WHERE prediction = ANY(%s) AND project IN (%s, '')"""
 # Former versions wrote outcomes without a project.
-_OWN: Final = """
-SELECT prediction, value::text, time FROM mlship_outcomes
-WHERE prediction IN (SELECT id FROM mlship_predictions WHERE release = ANY(%(releases)s))
-    AND project IN (%(project)s, '')
-ORDER BY number"""
-_FORMER_OWN: Final = """
-SELECT prediction, value::text, time FROM mlship_outcomes
-WHERE prediction IN (SELECT id FROM mlship_predictions WHERE release = ANY(%(releases)s))
-ORDER BY number"""
+_OF_LOG: Final = (
+    "prediction IN (SELECT id FROM mlship_predictions WHERE release = ANY(%(releases)s))"
+)
+_OF_BATCHES: Final = "split_part(prediction, '.', 1) = ANY(%(parts)s)"
+_OF_PROJECT: Final = " AND project IN (%(project)s, '')"
 _CORRECTED: Final = """
 SELECT prediction, value::text, time FROM mlship_corrections WHERE project = %s ORDER BY number"""
 _INSERT: Final = """
@@ -147,7 +143,9 @@ class PostgresObservations:
                 return []
             return [prediction_of(row) for row in connection.execute(_FIND, [prediction])]
 
-    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
+    def outcomes(
+        self, releases: Collection[Digest], parts: Collection[str] = ()
+    ) -> Sequence[Outcome]:
         """Return the outcomes of releases' predictions, in the order in which they arrived.
 
         Raises:
@@ -157,9 +155,18 @@ class PostgresObservations:
         with self.connected(reads=True) as connection:
             if not exists(connection, "mlship_outcomes"):
                 return []
-            query = _OWN if tells_projects(connection) else _FORMER_OWN
-            known = {"project": self._project, "releases": list(releases)}
-            found = [_outcome(row) for row in connection.execute(query, known)]
+            # A project that only scores batches has no log.
+            sources = [_OF_LOG] if exists(connection, "mlship_predictions") else []
+            sources += [_OF_BATCHES] if parts else []
+            if not sources:
+                return []
+            query = (
+                "SELECT prediction, value::text, time FROM mlship_outcomes "  # noqa: S608 (constants)
+                f"WHERE ({' OR '.join(sources)})"
+                f"{_OF_PROJECT if tells_projects(connection) else ''} ORDER BY number"
+            )
+            known = {"project": self._project, "releases": list(releases), "parts": list(parts)}
+            found = [_outcome(row) for row in connection.execute(query.encode(), known)]
             names = {each.prediction for each in found}
             corrections = self._corrections(connection)
             return latest([*found, *(each for each in corrections if each.prediction in names)])
@@ -171,6 +178,7 @@ class PostgresObservations:
         *,
         corrects: bool = False,
         check: Callable[[Prediction], None] = lambda _: None,
+        scored: Collection[str] = (),
     ) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
@@ -180,9 +188,11 @@ class PostgresObservations:
             UnavailableError: the database cannot be reached or written; a retry is safe.
         """
         received = list(outcomes)
-        ids = [outcome.prediction for outcome in received if _is_text(outcome.prediction)]
+        rows = frozenset(scored)
+        names = (each.prediction for each in received if each.prediction not in rows)
+        ids = [name for name in names if _is_text(name)]
         with self.connected() as connection:
-            logged = own(_logged(connection, ids), releases, check)
+            logged = own(_logged(connection, ids), releases, check) | rows
             connection.execute(DURABLY)
             # Without the lock, two concurrent calls would each miss what the other adds.
             connection.execute(LOCK)

@@ -88,7 +88,7 @@ class DeltaOutputs:
             return
         kinds: dict[str, Kind | None] = {ID: "text", **dict.fromkeys(plan.keep)}
         kinds |= {each.name: each.kind for each in self._fields}
-        kinds |= {table_runs.RELEASE: "text", table_runs.RUN: "text"}
+        kinds |= dict.fromkeys(table_runs.own(plan), "text")
         for name, kind in kinds.items():
             if name not in known:
                 message = f"the Delta table {self._shown} has no column {name}"

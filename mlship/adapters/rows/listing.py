@@ -33,7 +33,7 @@ _FORMATS: Final[Mapping[str, Format]] = {
 }
 _KNOWN: Final = "Parquet (.parquet), CSV (.csv) or JSON lines (.jsonl), texts also as .gz"
 _MAGIC: Final = "*?["
-_RUN: Final = re.compile(r"/release-[0-9a-f]{12}/run-[0-9a-f]{12}/")
+_RUN: Final = re.compile(r"/(release|split)(-[0-9a-f]{12})+/run-[0-9a-f]{12}/")
 """Outputs of a batch, which may be in the same bucket as its inputs."""
 _HIDDEN: Final = (".", "_")
 """Files and folders whose names begin so are none of a table, as Spark and pyarrow have it."""

@@ -211,7 +211,7 @@ class PostgresTable:
         """Return the name, the kind if it is known, and the SQL type of each column."""
         outputs = [(each.name, each.kind, _SQL[each.kind]) for each in self._fields]
         kept = [(name, None, _type(kind)) for name, kind in table_runs.kept(plan).items()]
-        own = [(name, "text", "text") for name in (table_runs.RELEASE, table_runs.RUN)]
+        own = [(name, "text", "text") for name in table_runs.own(plan)]
         wanted: list[tuple[str, Kind | None, str]] = [(ID, "text", "text")]
         return [*wanted, *kept, *outputs, *own]  # type: ignore[list-item]
 

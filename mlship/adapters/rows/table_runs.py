@@ -5,15 +5,15 @@ on where it was, workers need no access to the table, and `trace` finds the outp
 itself knows which runs it has: who publishes one asks it in the transaction that adds the rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mlship.adapters.rows.runs import FolderRun, FolderRuns
 from mlship.domain import batch as batches
+from mlship.domain import batch_sides
 from mlship.domain.batch import Counts, Finished, Manifest, Plan, Scored
-from mlship.domain.bundle import ID
 from mlship.errors import ConfigError, IntegrityError
 
 RELEASE: Final = "mlship_release"
@@ -174,13 +174,15 @@ def outputs(plan: Plan, manifest: Manifest, folder: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    sides = {each.role: each.release for each in manifest.players}
     for part in manifest.parts:
+        release = sides.get(part.side, plan.release)
         rows = 0
         path = folder / batches.file_of(part.name, plan.format)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS, use_threads=False):
                 rows += batch.num_rows
-                texts = [_constant(text, batch.num_rows) for text in (plan.release, plan.run)]
+                texts = [_constant(text, batch.num_rows) for text in (release, plan.run)]
                 names = [*batch.schema.names, RELEASE, RUN]
                 yield pa.record_batch([*map(_plain, batch.columns), *texts], names=names)
         if rows != part.rows - part.rejected:
@@ -201,6 +203,6 @@ def _plain(column: Any) -> Any:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def columns_of(plan: Plan, outputs: Sequence[str]) -> list[str]:
-    """Return the names of the columns that a table gets."""
-    return [ID, *plan.keep, *outputs, RELEASE, RUN]
+def own(plan: Plan) -> tuple[str, ...]:
+    """Return the columns of text that are added: by whom, and of which run."""
+    return (*(batch_sides.ADDED if plan.players else ()), RELEASE, RUN)

@@ -1,0 +1,215 @@
+"""Finds the rows of published batches that outcomes are about: by their ids, or by a column.
+
+No log has these rows, so the published outputs are read. What is in memory grows with the outcomes,
+not with the rows of a run.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from mlship.domain import batch as batches
+from mlship.domain import batch_outcomes
+from mlship.domain.batch import Entry, Manifest
+from mlship.domain.batch_outcomes import Answered, Published
+from mlship.domain.bundle import ID
+from mlship.domain.prediction import Prediction
+from mlship.domain.records import Records
+from mlship.errors import NotFoundError, ProjectError
+from mlship.steps.batch import Batching
+from mlship.steps.batch_trace import SLOT
+from mlship.steps.outcome_files import Received
+
+Check = Callable[[Received, Prediction], None]
+"""Raises an error if an outcome cannot be the true value of a prediction."""
+_SHOWN = 5
+
+
+class Key(NamedTuple):
+    """How outcomes name rows, if not by the ids of predictions.
+
+    Attributes:
+        column: that the output keeps.
+        run: that has the rows; empty for the last one that was published before each outcome.
+    """
+
+    column: str
+    run: str = ""
+
+
+def by_id(
+    batching: Batching, records: Records, outcomes: Sequence[Received], check: Check
+) -> frozenset[str]:
+    """Return the ids of outcomes that are rows of published batches.
+
+    Raises:
+        ProjectError: an outcome cannot be the true value of its row.
+        NotFoundError, IntegrityError, UnavailableError: an output cannot be read as it was written.
+    """
+    wanted: dict[str, dict[str, list[Received]]] = defaultdict(lambda: defaultdict(list))
+    for each in outcomes:
+        if (place := batches.row_of(each.name)) is not None:
+            wanted[place[0]][each.name].append(each)
+    found: set[str] = set()
+    for run in batch_outcomes.published(records) if wanted else ():
+        manifest = batching.manifests.read(run.folder)
+        if manifest is None:
+            continue
+        for prefix, part in batch_outcomes.parts_of(manifest).items():
+            own = wanted.pop(prefix, {})
+            found |= _of_part(batching, run, manifest, part, own, check) if own else set()
+        if not wanted:
+            break
+    return frozenset(found)
+
+
+def _of_part(
+    batching: Batching,
+    run: Published,
+    manifest: Manifest,
+    part: Entry,
+    wanted: Mapping[str, Sequence[Received]],
+    check: Check,
+) -> set[str]:
+    found = set()
+    for row in batching.outputs.rows(run.folder, manifest, [part], ID, wanted):
+        for each in wanted[row.value]:
+            check(each, _prediction(row, manifest, run))
+        found.add(row.id)
+    return found
+
+
+class Joined(NamedTuple):
+    """Outcomes whose rows were found by a column.
+
+    Attributes:
+        outcomes: with the ids of their rows.
+        unknown: values of the column that no row has.
+        looked_in: the names of runs.
+    """
+
+    outcomes: list[Received]
+    unknown: tuple[str, ...]
+    looked_in: tuple[str, ...]
+
+
+def by_key(
+    batching: Batching,
+    records: Records,
+    outcomes: Sequence[Received],
+    key: Key,
+    check: Check,
+    now: datetime,
+) -> Joined:
+    """Return outcomes with the ids of the rows that a column names.
+
+    Args:
+        batching: the ports of batches.
+        records: of the ledger.
+        outcomes: whose names are values of the column.
+        key: the column, and the run.
+        check: of each outcome.
+        now: the time of outcomes that have none.
+
+    Raises:
+        NotFoundError: there is no such run, none before an outcome, or its outputs are gone.
+        ProjectError: the run does not keep the column, two rows have the same value, or an outcome
+            cannot be the true value of its row.
+        IntegrityError, UnavailableError: an output cannot be read as it was written.
+    """
+    runs = _runs(records, key)
+    of_run: dict[int, list[Received]] = defaultdict(list)
+    unknown: dict[str, None] = {}
+    for each in outcomes:
+        place = 0 if key.run else _last_before(runs, each.time or now)
+        if place is None:
+            unknown[each.name] = None
+        else:
+            of_run[place].append(each)
+    joined: list[Received] = []
+    for place, own in of_run.items():
+        found = _of_run(batching, runs[place], own, key.column, check)
+        unknown |= dict.fromkeys(each.name for each in own if each.name not in found)
+        joined += [each._replace(name=found[each.name]) for each in own if each.name in found]
+    return Joined(joined, tuple(unknown), tuple(runs[place].name for place in of_run))
+
+
+def _runs(records: Records, key: Key) -> list[Published]:
+    runs = batch_outcomes.published(records)
+    if key.run:
+        runs = [each for each in runs if each.name == key.run]
+    if not runs:
+        message = f"the ledger has no published batch {key.run}".rstrip()
+        hint = (
+            "run `mlship batch`; the name of a run is what follows run- in the path of its folder"
+        )
+        raise NotFoundError(message, hint=hint)
+    return runs
+
+
+def _last_before(runs: Sequence[Published], time: datetime) -> int | None:
+    return next((place for place, run in enumerate(runs) if run.time <= time), None)
+
+
+def _of_run(
+    batching: Batching, run: Published, outcomes: Sequence[Received], column: str, check: Check
+) -> dict[str, str]:
+    """Return the ids of the rows that have the values, by value."""
+    manifest = batching.manifests.read(run.folder)
+    if manifest is None:
+        message = f"the outputs of the batch {run.name} are gone: {run.folder}"
+        raise NotFoundError(message, hint="restore them, or run the command where they are")
+    if column not in manifest.keep:
+        kept = f"it keeps {', '.join(manifest.keep)}" if manifest.keep else "it keeps none"
+        message = f"the outputs of the batch {run.name} have no column {column}: {kept}"
+        hint = f"add {column} to batch.keep for the next batch, or name another run with --run"
+        raise ProjectError(message, hint=hint)
+    wanted, others = _by_name(outcomes)
+    found: dict[str, str] = {}
+    for row in batching.outputs.rows(run.folder, manifest, manifest.parts, column, wanted):
+        if row.value in found:
+            message = f"{column} {row.value[:60]} is in two rows of the batch {run.name}: "
+            message += f"{found[row.value]} and {row.id}"
+            raise ProjectError(message, hint="name the predictions of these outcomes by their ids")
+        first = wanted[row.value]
+        # Under the text that is there already: a second copy of each is much memory.
+        found[first.name] = row.id
+        prediction = _prediction(row, manifest, run)
+        for each in (first, *others.get(row.value, ())):
+            check(each, prediction)
+    return found
+
+
+def _by_name(
+    outcomes: Iterable[Received],
+) -> tuple[dict[str, Received], dict[str, list[Received]]]:
+    """Return the first outcome of each name, and the other ones of those that have more."""
+    first: dict[str, Received] = {}
+    others: dict[str, list[Received]] = {}
+    for each in outcomes:
+        if first.setdefault(each.name, each) is not each:
+            others.setdefault(each.name, []).append(each)
+    return first, others
+
+
+def nothing_found(key: Key, joined: Joined) -> NotFoundError:
+    """Return the error for outcomes of which none is about a row of a batch."""
+    names = ", ".join(name[:60] for name in joined.unknown[:_SHOWN])
+    more = f" and {len(joined.unknown) - _SHOWN} more" if len(joined.unknown) > _SHOWN else ""
+    where = f"the batch {', '.join(joined.looked_in)} has"
+    where = where if joined.looked_in else "no batch that was published before has"
+    message = f"{where} no row with this {key.column}: {names}{more}"
+    return NotFoundError(message, hint="name the run that the outcomes are about with --run")
+
+
+def _prediction(row: Answered, manifest: Manifest, run: Published) -> Prediction:
+    return Prediction(
+        id=row.id,
+        release=manifest.ids_of(row.part),
+        slot=SLOT,
+        time=run.time,
+        inputs={},
+        outputs=row.outputs,
+        latency_ms=0.0,
+    )

@@ -1,0 +1,168 @@
+"""Outcomes as people give them: typed, or in a CSV or JSON lines file."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mlship.domain.bundle import Value
+from mlship.domain.prediction import Truth
+from mlship.errors import NotFoundError, ProjectError
+
+_IDS = ("prediction_id", "prediction", "id")
+_LINE = 'write one object on each line: {"prediction_id": "...", "outcome": "..."}'
+_TIME = "outcome_time"
+_VALUES = ("outcome", "label", "value", "actual")
+
+
+class Received(NamedTuple):
+    """An outcome as somebody gave it.
+
+    Attributes:
+        name: the id of the prediction, or what a column of a batch has for its row.
+        place: the file and the line; empty for one that was typed.
+        time: when it was known, with a time zone; `None` if nobody said.
+    """
+
+    name: str
+    value: Truth
+    place: str = ""
+    time: datetime | None = None
+
+    @property
+    def subject(self) -> str:
+        """The words for it in an error."""
+        return f"{self.place}: " * bool(self.place) + f"the outcome of {self.name[:60]}"
+
+
+def example(targets: Sequence[str]) -> str:
+    """Return how an outcome of several targets is written."""
+    values = ", ".join(f'"{target}": ...' for target in targets[:3])
+    return f"give an object such as {{{values}}}, or a column for each target in a CSV file"
+
+
+def parsed(text: str, targets: Sequence[str]) -> Truth:
+    """Return an outcome that a person typed: a value, or a JSON object for several targets.
+
+    Raises:
+        ProjectError: there are several targets, and it is not an object.
+    """
+    if len(targets) <= 1:
+        return text
+    try:
+        return msgspec.json.decode(text, type=dict[str, Value])
+    except msgspec.DecodeError as error:
+        message = f"the outcome {text[:60]} is not a JSON object: {error}"
+        raise ProjectError(message, hint=example(targets)) from error
+
+
+def read(path: Path, targets: Sequence[str], key: str = "") -> list[Received]:
+    """Return the outcomes of a CSV or JSON lines file.
+
+    It needs a column `prediction_id` (or `prediction`, `id`) and a column `outcome` (or `label`,
+    `value`, `actual`). With several targets it may have a column for each of them instead, empty
+    where the true value is not known. A value in a CSV file is text and is compared as the
+    prediction's own type. A column `outcome_time` is optional: when the true value was known.
+
+    Args:
+        path: of the file.
+        targets: of the project.
+        key: the column that names rows of a batch, instead of the ids of predictions.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ProjectError: a line lacks one of them, or has no value; the message has file and line.
+    """
+    is_json = path.suffix in (".jsonl", ".ndjson")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = _json_lines(file, path) if is_json else _csv(file)
+            outcomes = [outcome_of(row, f"{path}:{line}", targets, key) for line, row in rows]
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"file {path} does not exist", hint="give a CSV or JSON lines file"
+        ) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ProjectError(
+            f"cannot read {path}: {error}", hint="use a readable file with UTF-8 text"
+        ) from error
+    if not outcomes:
+        raise ProjectError(
+            f"{path} has no outcomes", hint="write a header, then one line for each outcome"
+        )
+    return outcomes
+
+
+def _csv(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(lines)
+    for row in reader:
+        yield reader.line_num, row
+
+
+def _json_lines(lines: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ProjectError(f"{path}:{number}: not JSON: {error}", hint=_LINE) from error
+        yield number, row if isinstance(row, dict) else {}
+
+
+def outcome_of(
+    row: Mapping[str, Any], place: str, targets: Sequence[str], key: str = ""
+) -> Received:
+    """Return the outcome of a row; its columns are those that `read` names.
+
+    Raises:
+        ProjectError: it lacks one of them, or has no value.
+    """
+    name = _name(row, key)
+    columns = (each for each in _VALUES if each != key and row.get(each) not in (None, ""))
+    value = next((row[each] for each in columns), None)
+    if value is None and len(targets) > 1:
+        value = {each: row[each] for each in targets if row.get(each) not in (None, "")} or None
+    if not name or value is None:
+        wanted = "outcome" if len(targets) <= 1 else ", ".join(targets)
+        raise ProjectError(
+            f"{place}: {key or 'prediction_id'} or outcome is missing",
+            hint=f"name the columns {key or 'prediction_id'} and {wanted}",
+        )
+    try:
+        checked: Truth = msgspec.convert(value, Truth)
+    except msgspec.ValidationError as error:
+        message = f"{place}: the outcome of {name[:60]} is not a value: {error}"
+        raise ProjectError(message, hint=_LINE) from error
+    if isinstance(checked, str):
+        checked = sys.intern(checked)  # a million outcomes have few labels
+    return Received(name, checked, place, _time(row.get(_TIME), place))
+
+
+def _name(row: Mapping[str, Any], key: str) -> str:
+    """Return the id of the prediction, or the key as text; empty if the row has none."""
+    if not key:
+        name = next((row[each] for each in _IDS if row.get(each)), None)
+        return name if isinstance(name, str) else ""
+    value = row.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+def _time(text: object, place: str) -> datetime | None:
+    if text in (None, ""):
+        return None
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        message = f"{place}: {_TIME} is not a time with a time zone: {str(text)[:40]}"
+        raise ProjectError(message, hint="write it such as 2026-11-21T12:00:00+00:00")
+    return time
