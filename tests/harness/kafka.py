@@ -137,6 +137,23 @@ class Broker:
                     producer.poll(0.1)
         assert producer.flush(_SECONDS) == 0
 
+    def send_in_transactions(
+        self, topic: str, messages: Sequence[dict[str, Any]], aborted: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write messages in a transaction that is committed, and then others in an aborted one."""
+        own = {"bootstrap.servers": self.address, "transactional.id": f"test-{uuid.uuid4()}"}
+        producer = Producer({**own, "log_level": "2"})
+        producer.init_transactions(_SECONDS)
+        for group, end in (
+            (messages, producer.commit_transaction),
+            (aborted, producer.abort_transaction),
+        ):
+            producer.begin_transaction()
+            for message in group:
+                producer.produce(topic, **message)
+            assert producer.flush(_SECONDS) == 0
+            end(_SECONDS)
+
     def read(
         self, topic: str, least: int = 0, seconds: float = _SECONDS, *, is_committed: bool = True
     ) -> list[Message]:

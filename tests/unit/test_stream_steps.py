@@ -232,6 +232,32 @@ def test_settings_hold_no_secret_and_refuse_what_is_mlships(tmp_path: Path) -> N
         streams._secrets(told, {"LOGIN": "y"})
 
 
+def test_options_may_be_numbers_and_booleans_which_are_written_as_kafka_does() -> None:
+    values = {"name": "iris", "data": {"train": "t", "test": "u"}, "model": {"train": "p:t"}}
+    section: dict[str, Any] = {"brokers": "one:9092", "input": "in", "output": "out"}
+    section["options"] = {
+        "linger.ms": 5,
+        "a": 1e6,
+        "b": 0.5,
+        "socket.keepalive.enable": True,
+        "c": False,
+        "d": "x",
+    }
+    read = resolve([Layer(name="mlship.yaml", values={**values, "stream": section})]).config
+    assert read.stream is not None
+    assert read.stream.properties == {
+        "linger.ms": "5",
+        "a": "1000000",
+        "b": "0.5",
+        "socket.keepalive.enable": "true",
+        "c": "false",
+        "d": "x",
+    }
+    section["options"]["ssl.ca.location"] = ["a", "b"]
+    with pytest.raises(ConfigError, match=r"stream\.options\.ssl\.ca\.location: expected a string"):
+        resolve([Layer(name="mlship.yaml", values={**values, "stream": section})])
+
+
 def test_a_topic_is_one_that_kafka_takes() -> None:
     values = {"name": "iris", "data": {"train": "t"}, "model": {"train": "p:t"}}
     section = {"brokers": "one:9092", "input": "in put", "output": "out"}

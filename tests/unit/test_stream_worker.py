@@ -14,10 +14,11 @@ from mlship.domain.digests import Digest
 from mlship.domain.stream import Plan, Settings, Side, prediction_id
 from mlship.errors import IntegrityError, NotFoundError, ProjectError, UnavailableError
 from mlship.runtime.model import Model
+from mlship.runtime.stream import child
 from mlship.runtime.stream.answering import Answering
 from mlship.runtime.stream.brokers import Received
 from mlship.runtime.stream.formats import Json
-from mlship.runtime.stream.link import Results, Values
+from mlship.runtime.stream.link import Results, Start, Values
 from mlship.runtime.stream.sides import Choice
 from mlship.runtime.stream.transactions import Sent, TooLargeError
 from mlship.runtime.stream.worker import Worker
@@ -251,6 +252,13 @@ def test_without_a_plan_nothing_is_read(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(IntegrityError, match="is damaged"):
         worker(tmp_path, Brokers([message(1)]))
+
+
+def test_a_bundle_that_is_gone_is_an_error_that_says_how_it_comes_back(tmp_path: Path) -> None:
+    gone = msgspec.structs.replace(side("a"), bundle=str(tmp_path / "bundle"))
+    with pytest.raises(NotFoundError, match="the bundle of iris@a is no longer in") as caught:
+        child._load(Start(gone, SETTINGS))
+    assert "mlship stream run" in caught.value.hint
 
 
 def test_an_id_is_the_same_each_time_and_of_the_form_of_others() -> None:
