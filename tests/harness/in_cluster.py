@@ -5,7 +5,7 @@ The images are those that `containerize` makes of bundles that serve.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from mlship.steps.deploy import deploy_production
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from tests.fakes.ports import CONFIG
+from tests.harness import clusters
 from tests.harness.bundles import iris_bundle
 from tests.harness.clusters import REGISTRY, Cluster
 from tests.harness.places import Notes
@@ -130,6 +131,16 @@ def are_ready(place: Cluster, count: int) -> bool:
     pods = [pod.get("status", {}).get("conditions", ()) for pod in workers(place)]
     told = [{each["type"]: each["status"] for each in conditions} for conditions in pods]
     return [each.get("Ready") for each in told].count("True") == count
+
+
+def until(place: Cluster, condition: Callable[[Sequence[str]], bool], seconds: float = 240) -> None:
+    """Wait for a condition of the logs of the workers; if it does not come true, say why."""
+    try:
+        clusters.until(
+            lambda: condition([log(place, pod) for pod in workers(place)] or [""]), seconds=seconds
+        )
+    except AssertionError as error:
+        raise AssertionError(described(place)) from error
 
 
 def described(place: Cluster) -> str:
