@@ -98,10 +98,16 @@ class _Question:
         behind = {number: end - starts[number] for number, end in sorted(ends.items())}
         behind = {number: count for number, count in behind.items() if count > 0}
         # Asked first: to look for messages may take all the time that is left.
-        workers = self._members(group)
+        members = self._members(group)
+        workers = sum((each or "").startswith(f"{group}-") for each in members)
         for number in self._without_messages([place(topic, each, starts[each]) for each in behind]):
             del behind[number]
-        return Backlog(behind=sum(behind.values()), partitions=behind, workers=workers)
+        return Backlog(
+            behind=sum(behind.values()),
+            partitions=behind,
+            workers=workers,
+            others=len(members) - workers,
+        )
 
     def _without_messages(self, places: list[Any]) -> set[int]:
         """Return the partitions in which no message follows the offset, as far as time allows."""
@@ -141,17 +147,18 @@ class _Question:
                 raise self._clients.named(each.error, f"group {group}", self._seconds)
         return {each.partition: each.offset for each in known if each.offset >= 0}
 
-    def _members(self, group: str) -> int:
+    def _members(self, group: str) -> list[str | None]:
+        """Return the name of each member, which workers of a stream have."""
         unknown = self._clients.library.KafkaError.GROUP_ID_NOT_FOUND
         exception = self._clients.library.KafkaException
 
-        def members(left: float) -> int:
+        def members(left: float) -> list[str | None]:
             futures = self._admin.describe_consumer_groups([group], request_timeout=left)
             try:
-                return len(futures[group].result(left).members)
+                return [each.group_instance_id for each in futures[group].result(left).members]
             except exception as error:
                 if error.args[0].code() == unknown:
-                    return 0
+                    return []
                 raise
 
         return self._asked(f"group {group}", members)

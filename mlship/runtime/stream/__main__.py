@@ -14,7 +14,7 @@ import msgspec
 
 from mlship.domain.stream import Settings
 from mlship.domain.stream_cluster import READY
-from mlship.errors import MlshipError, UnavailableError
+from mlship.errors import CredentialsError, MlshipError, UnavailableError
 
 if TYPE_CHECKING:
     from mlship.runtime.stream.worker import Computing
@@ -134,7 +134,7 @@ def opened(connect: Callable[[], None], note: Callable[[str], None], seconds: fl
         try:
             connect()
         except UnavailableError as error:
-            if time.monotonic() >= deadline:
+            if isinstance(error, CredentialsError) or time.monotonic() >= deadline:
                 raise
             note(f"waits for the brokers: {error.message}")
         else:
