@@ -9,7 +9,6 @@ a worker is killed. Each message must have one output, of the release that the r
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -18,40 +17,24 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import yaml
 from stream_promotions import LIMIT, SLACK, Feeder, Reader, Watcher, followed
 
 from mlship import wire
-from mlship.adapters.checkout import lock
-from mlship.adapters.targets.kubernetes.api import Manifest
-from mlship.config.backends import StoreConfig
-from mlship.config.project import Config, GatesConfig, ImageConfig
+from mlship.config.project import GatesConfig
 from mlship.config.stream import StreamConfig
-from mlship.domain import bundle as bundles
-from mlship.domain.evidence import Saw, Step
+from mlship.domain.evidence import Saw
 from mlship.domain.policy import PromotePolicy
-from mlship.domain.release import Release
-from mlship.domain.versions import Run
-from mlship.errors import MlshipError
 from mlship.steps.approve import approve
-from mlship.steps.containerize import containerize
-from mlship.steps.deploy import deploy_production
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
-from mlship.steps.push import push
 from mlship.steps.rollback import rollback
-from tests.fakes.ports import CONFIG
-from tests.harness import clusters, kafka
-from tests.harness.bundles import iris_bundle
-from tests.harness.clusters import REGISTRY, Cluster
-from tests.harness.places import Notes
-from tests.harness.samples import better, nothing
-from tests.harness.samples import release as sample
+from tests.harness import clusters, in_cluster, kafka
+from tests.harness.in_cluster import applied, are_ready, log, pipeline, running, until, workers
+from tests.harness.samples import better
 
 EARLY = 1.0
 """Seconds that the watcher needs to read a route through the cluster's API."""
-PINS = ["msgspec", "numpy", "onnxruntime", "confluent-kafka", "xxhash"]
+PINS = (*in_cluster.PINS, "confluent-kafka", "xxhash")
 
 
 class Place:
@@ -65,81 +48,6 @@ class Place:
         return self._pipeline
 
 
-def pipeline(root: Path, place: Cluster, brokers: str) -> Pipeline:
-    """Return a pipeline whose production is a namespace of the cluster."""
-    production = msgspec.structs.replace(place.config, challenger_weight=50, ready_seconds=200)
-    config: Config = msgspec.structs.replace(
-        CONFIG,
-        gates=GatesConfig(container=False, promote=PromotePolicy(min_labels=50)),
-        image=ImageConfig(
-            repository=f"{REGISTRY}/mlship-tests/iris",
-            base=f"{REGISTRY}/library/python:3.11-slim",
-            attach="off",
-        ),
-        targets={"production": production},
-        store=StoreConfig(kind="directory"),
-        stream=StreamConfig(brokers=brokers, input="features", output="predictions", workers=2),
-    )
-    return wire.assemble(config, root, Notes(), {**os.environ, "GITHUB_ACTOR": "ada"})
-
-
-def running(pipeline: Pipeline, accuracy: float) -> Release:
-    """Run a release in production, whose image has the client of Kafka."""
-    folder = pipeline.root / f"bundle-{accuracy}"
-    iris_bundle(folder)
-    draft = msgspec.structs.replace(
-        bundles.read(folder),
-        requirements=lock.closure(PINS),
-        metrics={"accuracy": accuracy},
-        files={},
-    )
-    release = msgspec.structs.replace(sample(str(accuracy)), bundle=bundles.seal(folder, draft))
-    pipeline.store.record(Run(release=release, bundle=folder))
-    steps: tuple[Step, ...] = ("train", "test", "verify-staging-workload")
-    for step in steps:
-        pipeline.learn(release, step, "passed", nothing(step))
-    containerize(pipeline, release)
-    push(pipeline, release)
-    deploy_production(pipeline, release)
-    return release
-
-
-def applied(place: Cluster, texts: dict[str, str]) -> None:
-    """Apply the files as `kubectl apply` does, to a namespace in which none of them is."""
-    paths = {
-        "ConfigMap": "/api/v1/namespaces/{}/configmaps",
-        "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
-        "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
-        "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
-        "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
-        "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
-    }
-    for text in texts.values():
-        manifest: Manifest = yaml.safe_load(text)
-        place.kubectl("POST", paths[manifest["kind"]].format(place.namespace), json=manifest)
-
-
-def workers(place: Cluster) -> list[Manifest]:
-    """Return the pods of the workers."""
-    with place.api() as api:
-        return api.list("Pod", {"app.kubernetes.io/component": "stream"})
-
-
-def are_ready(place: Cluster) -> bool:
-    """Tell whether both workers have said that they answer messages."""
-    lines = [log(place, pod).splitlines() for pod in workers(place)]
-    return sum(any(line.endswith(": ready") for line in each) for each in lines) == 2
-
-
-def log(place: Cluster, pod: Manifest) -> str:
-    """Return what a worker has written."""
-    try:
-        with place.api() as api:
-            return api.text(pod["metadata"]["name"], "log")
-    except MlshipError as error:
-        return error.message
-
-
 def measure(count: int, per_second: float, changes: int, *, is_plain: bool) -> dict[str, Any]:
     """Run the stream, and count."""
     with (
@@ -148,16 +56,16 @@ def measure(count: int, per_second: float, changes: int, *, is_plain: bool) -> d
         kafka.broker(place.host()) as broker,
     ):
         broker.create("features", "predictions", "predictions.dead-letter", partitions=4)
-        project = pipeline(Path(folder), place, f"{place.host()}:{broker.port}")
-        one, two = running(project, 0.8), running(project, 0.9)
+        section = StreamConfig(
+            brokers=broker.address, input="features", output="predictions", workers=2
+        )
+        gates = GatesConfig(container=False, promote=PromotePolicy(min_labels=50))
+        project = pipeline(Path(folder), place, stream=section, gates=gates)
+        one, two = running(project, 0.8, PINS), running(project, 0.9, PINS)
         project.learn(two, "evaluate", "passed", better(), Saw(champion=one.id))
         approve(project, two, "grace@example.org")
         applied(place, wire.stream_files(project))
-        try:
-            clusters.until(lambda: are_ready(place), seconds=240)
-        except AssertionError:
-            print([log(place, pod) for pod in workers(place)], file=sys.stderr)
-            raise
+        until(place, lambda _: are_ready(place, 2))
         watcher, reader = Watcher(Place(project)), Reader(broker, "predictions")  # type: ignore[arg-type]  # it asks for the pipeline only
         feeder = Feeder(broker, "features", per_second)
         pause = count / per_second / (changes + 2)

@@ -1,5 +1,6 @@
 """Progress on stderr: lines in a log, a live view on a terminal."""
 
+import errno
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -35,8 +36,12 @@ class Lines:
         """Do nothing: every line has been printed."""
 
     def note(self, text: str) -> None:
-        """Print a note of the step."""
-        print(inert(visible(f"  {text}")), file=sys.stderr, flush=True)
+        """Print a note of the step, unless the disk of the log is full."""
+        try:
+            print(inert(visible(f"  {text}")), file=sys.stderr, flush=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
 
     def started(self, step: str) -> None:
         """Print that a step started."""

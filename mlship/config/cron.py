@@ -64,6 +64,9 @@ def fault(schedule: str) -> str:
         members = [_values(item, low, high) for item in text.split(",")]
         if None in members:
             return f"{name} {text} is not within {low} to {high}"
+        for item, member in zip(text.split(","), members, strict=True):
+            if member is not None and member.step > 1 and len(member) == 1:
+                return f"{name} {item} has a step beyond its end: it comes at {member[0]} only"
         values.append({number for member in members for number in member or ()})
     days, months, weekdays = values[2], values[3], schedule.split(" ")[4]
     # With both kinds of days restricted, one of them is enough.

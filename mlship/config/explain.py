@@ -21,6 +21,7 @@ _WORDS: Mapping[str, str] = {
     "`int`": "a whole number",
     "`float`": "a number",
     "`str`": "a string",
+    "`bool | int | float | str`": "a string, a number, true or false",
     "`bool | array`": "true, false or a list",
     "`bool`": "true or false",
     "`object`": "a mapping",
@@ -103,11 +104,10 @@ def explained(
         key = f"{key}.{missing[1]}".strip(".")
         hint = f"add {_meaning(key)} (`mlship init` in a new folder writes an example)"
         return ConfigError(f"mlship.yaml: missing key {key}", hint=hint)
-    key = _key_at_fault(key, merged, origins)
+    key, value = _at_fault(key, merged)
     for technical, plain in _WORDS.items():
         text = text.replace(technical, plain)
     text = re.sub(r" matching regex .*", " in another format", text, flags=re.DOTALL)
-    value = _value_at(key, merged)
     written = repr(value) if isinstance(value, str) else literal(value)
     if isinstance(value, str | int | float) and written not in text:
         text = f"{text}: {written[:60]}"
@@ -118,53 +118,57 @@ def explained(
 
 def _of_name(key: str, merged: Mapping[str, Any], origins: Mapping[str, str]) -> ConfigError:
     """Return the error for a name in a mapping, such as that of a target, in another form."""
-    parts = re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", key)
-    for where, name, form in _names(merged, Config, parts, ""):
-        try:
-            msgspec.convert(name, form)
-        except msgspec.ValidationError:
-            sources = [layer for path, layer in origins.items() if path.startswith(_listed(where))]
-            place = place_of((sources or ["mlship.yaml"])[0], where)
-            message = f"{place}: {where}: invalid name {str(name)[:60]!r}"
-            notes = _notes(form)
-            return ConfigError(message, hint=f"a name has {notes}" if notes else f"correct {where}")
+    for where, named, kind in _places(merged, Config, _parts(key), ""):
+        form = typing.get_args(_bare(kind))[0]
+        for name in named:
+            try:
+                msgspec.convert(name, form)
+            except msgspec.ValidationError:
+                sources = [layer for path, layer in origins.items() if path.startswith(where)]
+                place = place_of((sources or ["mlship.yaml"])[0], where)
+                message = f"{place}: {where}: invalid name {str(name)[:60]!r}"
+                notes = _notes(form)
+                hint = f"a name has {notes}" if notes else f"correct {where}"
+                return ConfigError(message, hint=hint)
     return ConfigError(f"mlship.yaml: {key}: invalid name", hint=_meaning(key))
 
 
-def _names(
+def _parts(key: str) -> list[str]:
+    return re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", key)
+
+
+def _places(
     value: Any, kind: Any, parts: Sequence[str], where: str
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the place, each name in it and their type, of mappings as `targets[...].clusters`."""
-    kind = _bare(kind)
-    is_walked = isinstance(value, Mapping | list)
-    if not is_walked:
-        return
+    """Yield the key, the value and the type of all that a path such as `targets[...].port` names.
+
+    Keys in a mapping may have dots, and are not told apart from parts of a path afterwards.
+    """
     if not parts:
-        for name in value:
-            yield where, name, typing.get_args(kind)[0]
+        yield where, value, kind
         return
-    part, rest = parts[0], parts[1:]
-    if part == "[...]":
+    kind, part, rest = _bare(kind), parts[0], parts[1:]
+    kinds, fields = typing.get_args(kind), fields_of(kind) or {}
+    if part == "[...]" and isinstance(value, Mapping) and kinds:
         for name, inner in value.items():
-            yield from _names(inner, typing.get_args(kind)[1], rest, f"{where}.{name}")
-    elif part.startswith("["):
-        yield from _names(value[int(part[1:-1])], typing.get_args(kind)[0], rest, f"{where}{part}")
-    elif part in value:
-        inner_kind = (fields_of(kind) or {})[part]
-        yield from _names(value[part], inner_kind, rest, f"{where}.{part}".strip("."))
+            yield from _places(inner, kinds[-1], rest, f"{where}.{name}")
+    elif part.startswith("[") and isinstance(value, list) and kinds:
+        yield from _places(value[int(part[1:-1])], kinds[0], rest, where + part)
+    elif isinstance(value, Mapping) and part in value and part in fields:
+        yield from _places(value[part], fields[part], rest, f"{where}.{part}".strip("."))
 
 
-def _key_at_fault(key: str, merged: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """Return the key that `targets[...].port` stands for: the first with an invalid value."""
-    pattern = re.escape(key).replace(re.escape("[...]"), r"\.[^.]+")
-    for candidate in origins:
-        if not re.fullmatch(pattern, candidate):
-            continue
+def _at_fault(key: str, merged: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the key that `targets[...].port` stands for, the first with an invalid value, and it.
+
+    A check of a whole value, such as a list, names the value.
+    """
+    for where, value, kind in _places(merged, Config, _parts(key), ""):
         try:
-            msgspec.convert(_value_at(candidate, merged), _kind_at(candidate))
+            msgspec.convert(value, kind)
         except msgspec.ValidationError:
-            return candidate
-    return key.replace("[...]", ".*")
+            return where, value
+    return key.replace("[...]", ".*"), _value_at(key, merged)
 
 
 def _value_at(key: str, merged: Mapping[str, Any]) -> Any:

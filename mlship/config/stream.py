@@ -87,7 +87,7 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = True
     options: Annotated[
-        dict[_Text, str],
+        dict[_Text, str | int | float | bool],
         Meta(
             description="properties of librdkafka, such as {security.protocol: SASL_SSL}; not for "
             "secrets"
@@ -108,6 +108,11 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.dead_letter or f"{self.output}.dead-letter"
 
     @property
+    def properties(self) -> dict[str, str]:
+        """The options as Kafka writes them."""
+        return {name: _written(value) for name, value in self.options.items()}
+
+    @property
     def topics(self) -> dict[str, str]:
         """The topics by their keys, without those that are not there."""
         named = {
@@ -118,6 +123,15 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "outcomes": self.outcomes,
         }
         return {key: topic for key, topic in named.items() if topic is not None}
+
+
+def _written(value: str | float | bool) -> str:  # noqa: FBT001 (of a mapping)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        # The client takes no 1000.0 for a whole number.
+        return str(int(value))
+    return str(value)
 
 
 def check(config: StreamConfig) -> None:

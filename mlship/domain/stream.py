@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final, Literal
+from operator import methodcaller
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -112,6 +113,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if not name.startswith(REGISTRY)
         }
         return {**self.options, **secret, "bootstrap.servers": self.brokers}
+
+
+_headers: Final = methodcaller("headers")
+"""A call that sees errors of the client, which a plain one in a loop does not look for."""
+
+
+def headers_of(message: Any) -> list[tuple[str, bytes | None]] | None:
+    """Return the headers of a message of Kafka's client; `None` if it cannot read them.
+
+    It fails on a name that is not UTF-8, which other clients can write.
+    """
+    try:
+        return list(_headers(message) or ())
+    except (SystemError, UnicodeDecodeError):
+        return None
 
 
 def prediction_id(topic: str, partition: int, offset: int, timestamp: int) -> str:

@@ -1,8 +1,11 @@
 """Where the workers of a stream in a cluster find the route and the releases."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
+
+READY: Final = "/tmp/ready"  # noqa: S108 (in the pod, a volume of its own)
+"""A file that a worker makes when it answers messages."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

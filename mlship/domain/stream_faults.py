@@ -18,6 +18,7 @@ _FENCED: Final = frozenset(
         *("TRANSACTION_COORDINATOR_FENCED",),
     )
 )
+_MIXED: Final = "INCONSISTENT_GROUP_PROTOCOL"
 _LOGIN: Final = frozenset(("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL"))
 
 
@@ -33,9 +34,8 @@ def of_broker(name: str, text: str, brokers: str, subject: str) -> MlshipError:
     if name in _NO_TOPIC:
         message = f"{subject} does not exist at {brokers}"
         return NotFoundError(message, hint="create it, or correct its name in `stream`")
-    if name in _FENCED:
-        message = f"another worker has taken over from this one at {brokers}: {text}"
-        return ConflictError(message, hint="end the other one, if two run with the same name")
+    if name in _FENCED or name == _MIXED:
+        return _conflict(name, text, brokers, subject)
     if name in _LOGIN:
         message = f"{brokers} refuses the login: {text}"
         hint = "check stream.options, and the variables that stream.variables names"
@@ -50,6 +50,14 @@ def of_broker(name: str, text: str, brokers: str, subject: str) -> MlshipError:
     return UnavailableError(
         f"{subject} at {brokers}: {text or name}", hint="check the brokers, then run it again"
     )
+
+
+def _conflict(name: str, text: str, brokers: str, subject: str) -> ConflictError:
+    if name == _MIXED:
+        message = f"{subject} at {brokers} has another client, which is no worker of mlship"
+        return ConflictError(message, hint="give it, or the stream by stream.group, another group")
+    message = f"another worker has taken over from this one at {brokers}: {text}"
+    return ConflictError(message, hint="end the other one, if two run with the same name")
 
 
 def silent(brokers: str, seconds: float) -> UnavailableError:

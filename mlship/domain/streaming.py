@@ -19,7 +19,11 @@ class Workers(Protocol):
         """
 
     def follow(self, plan: Plan) -> None:
-        """Have them answer by another plan, from a transaction on."""
+        """Have them answer by another plan, from a transaction on.
+
+        Raises:
+            UnavailableError: they cannot be told now.
+        """
 
     def look(self) -> None:
         """Start those again that have ended.
@@ -78,12 +82,14 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
         behind: messages after the committed offsets of the group; `None` if no broker told.
         partitions: messages behind in each partition that has any, by its number.
         workers: members of the group; `None` if no broker told.
+        others: members that are no workers of a stream, and take messages away from it.
         fault: why it is not known; empty if it is.
     """
 
     behind: int | None = None
     partitions: dict[int, int] = {}
     workers: int | None = None
+    others: int = 0
     fault: str = ""
 
 

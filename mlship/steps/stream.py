@@ -50,7 +50,15 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
             return f"{name}: how far it is behind is unknown: {told.fault}"
         count = f"{told.behind:,} message{'' if told.behind == 1 else 's'} behind"
         workers = f"{told.workers} worker{'' if told.workers == 1 else 's'}"
-        return f"{name}: {count}, {workers if told.workers else 'no worker'}"
+        if told.others:
+            is_one = told.others == 1
+            workers += f", and {told.others} other client{'' if is_one else 's'} of its group, "
+            workers += "which takes messages away" if is_one else "which take messages away"
+        elif not told.workers:
+            workers = "no worker"
+            if told.behind:
+                workers += ": the log of `mlship stream run`, or `kubectl logs`, says why"
+        return f"{name}: {count}, {workers}"
 
 
 def streamed(pipeline: Pipeline, backlogs: Backlogs | None) -> Streamed | None:
@@ -160,8 +168,8 @@ def run(
         MlshipError: the stream cannot begin, or another one with its name runs.
     """
     config = section(pipeline)
-    target = pipeline.target(PRODUCTION)
-    plan = plan_of(pipeline, target.routes())
+    plan = plan_of(pipeline, pipeline.target(PRODUCTION).routes())
+    follower = _Follower(pipeline, workers, plan)
     count = count or config.workers
     try:
         workers.start(plan, count)
@@ -169,7 +177,7 @@ def run(
         ready()
         while True:
             pause(_LOOK_SECONDS)
-            plan = _followed(pipeline, workers, plan, target.routes)
+            follower.look()
             workers.look()
             if outcomes is not None:
                 _record(pipeline, outcomes)
@@ -179,23 +187,33 @@ def run(
             outcomes.close()
 
 
-def _followed(
-    pipeline: Pipeline, workers: Workers, plan: Plan, routes: Callable[[], Route]
-) -> Plan:
-    """Return the plan of the route as it is now, which the workers are told of.
+class _Follower:
+    """Has the workers follow the route of production.
 
     A route that cannot be read or followed changes nothing: messages are answered as before.
     """
-    try:
-        route = routes()
-        if route.revision == plan.revision:
-            return plan
-        changed = plan_of(pipeline, route)
-    except MlshipError as error:
-        pipeline.progress.note(f"the stream stays as it was: {error.message}")
-        return plan
-    workers.follow(changed)
-    return changed
+
+    def __init__(self, pipeline: Pipeline, workers: Workers, plan: Plan) -> None:
+        self._pipeline = pipeline
+        self._workers = workers
+        self._target = pipeline.target(PRODUCTION)
+        self._plan = plan
+        self._failure = ""
+
+    def look(self) -> None:
+        """Tell the workers of a new route; note once why that fails."""
+        try:
+            route = self._target.routes()
+            if route.revision != self._plan.revision:
+                plan = plan_of(self._pipeline, route)
+                self._workers.follow(plan)
+                self._plan = plan
+            failure = ""
+        except MlshipError as error:
+            failure = error.message
+            if failure != self._failure:
+                self._pipeline.progress.note(f"the stream stays as it was: {failure}")
+        self._failure = failure
 
 
 def _record(pipeline: Pipeline, outcomes: OutcomeMessages) -> None:

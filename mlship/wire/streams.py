@@ -54,7 +54,7 @@ def settings(config: Config, stream: StreamConfig, state: Path) -> Settings:
         subject=f"{stream.output}-value",
         max_rows=stream.max_rows,
         max_ms=stream.max_ms,
-        options=stream.options,
+        options=stream.properties,
         variables=stream.variables,
         log=log if stream.log else "",
         columns=config.observations.columns,

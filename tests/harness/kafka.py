@@ -1,5 +1,6 @@
 """A private broker of Kafka, made of the jars that `.ci/run` gets from Maven."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -113,11 +115,13 @@ class Broker:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
-    def create(self, *topics: str, partitions: int = 3) -> None:
-        """Make topics."""
+    def create(self, *topics: str, partitions: int = 3, **settings: str) -> None:
+        """Make topics; their settings have `_` for dots."""
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": "2"})
+        config = {name.replace("_", "."): value for name, value in settings.items()}
         made = [
-            NewTopic(topic, num_partitions=partitions, replication_factor=1) for topic in topics
+            NewTopic(topic, num_partitions=partitions, replication_factor=1, config=config)
+            for topic in topics
         ]
         for future in admin.create_topics(made).values():
             future.result(_SECONDS)
@@ -136,6 +140,54 @@ class Broker:
                 except BufferError:
                     producer.poll(0.1)
         assert producer.flush(_SECONDS) == 0
+
+    def send_in_transactions(
+        self, topic: str, messages: Sequence[dict[str, Any]], aborted: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write messages in a transaction that is committed, and then others in an aborted one."""
+        own = {"bootstrap.servers": self.address, "transactional.id": f"test-{uuid.uuid4()}"}
+        producer = Producer({**own, "log_level": "2"})
+        producer.init_transactions(_SECONDS)
+        for group, end in (
+            (messages, producer.commit_transaction),
+            (aborted, producer.abort_transaction),
+        ):
+            producer.begin_transaction()
+            for message in group:
+                producer.produce(topic, **message)
+            assert producer.flush(_SECONDS) == 0
+            end(_SECONDS)
+
+    def send_with_name(self, topic: str, value: bytes, key: bytes, name: bytes) -> None:
+        """Write a message with a header of any name, which the client for Python cannot.
+
+        By librdkafka, which the client comes with:
+        https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka.h
+        """
+        package = Path(confluent_kafka.__file__).parent
+        [found] = package.parent.glob("confluent_kafka.libs/librdkafka*")
+        client, pointer = ctypes.CDLL(str(found)), ctypes.c_void_p
+        client.rd_kafka_conf_new.restype = client.rd_kafka_new.restype = pointer
+        client.rd_kafka_headers_new.restype = pointer
+        fault = ctypes.create_string_buffer(512)
+        conf = pointer(client.rd_kafka_conf_new())
+        address = self.address.encode()
+        client.rd_kafka_conf_set(conf, b"bootstrap.servers", address, fault, ctypes.c_size_t(512))
+        producer = pointer(client.rd_kafka_new(0, conf, fault, ctypes.c_size_t(512)))
+        headers = pointer(client.rd_kafka_headers_new(ctypes.c_size_t(1)))
+        whole = ctypes.c_ssize_t(-1)
+        client.rd_kafka_header_add(headers, name, whole, b"x", whole)
+        size = ctypes.c_size_t
+        given = (
+            *(1, topic.encode()),  # RD_KAFKA_VTYPE_TOPIC
+            *(7, 2),  # ..._MSGFLAGS: a copy
+            *(4, value, size(len(value))),
+            *(5, key, size(len(key))),
+            *(10, headers),
+        )
+        assert client.rd_kafka_producev(producer, *given, 0) == 0
+        assert client.rd_kafka_flush(producer, 60_000) == 0
+        client.rd_kafka_destroy(producer)
 
     def read(
         self, topic: str, least: int = 0, seconds: float = _SECONDS, *, is_committed: bool = True

@@ -12,6 +12,7 @@ from pathlib import Path
 import fastavro
 import msgspec
 import pytest
+from confluent_kafka import Consumer
 
 from mlship.adapters.streams.backlog import KafkaBacklog
 from mlship.adapters.streams.clients import Clients
@@ -152,6 +153,50 @@ def test_a_message_that_fits_into_no_topic_holds_up_no_other(
     assert reason.endswith(b"(without its value of 1048450 bytes, which does not fit)")
 
 
+def test_a_message_that_no_topic_takes_or_no_client_reads_holds_up_no_other(
+    broker: Broker, tmp_path: Path
+) -> None:
+    told = settings(broker, f"compacted-{secrets.token_hex(3)}")
+    broker.create(told.input, told.dead_letter)
+    broker.create(told.output, cleanup_policy="compact")
+    without_key = {"value": json.dumps(row(9)), "headers": [("n", b"\xff\xfe")]}
+    broker.send(told.input, [*messages(3), without_key, *messages(3, 3)])
+    with running(tmp_path / "state", told, Plan(revision="1", sides=(side(tmp_path),))):
+        assert keys(broker.read(told.output, 6)) == list(range(6))
+        (dead,) = broker.read(told.dead_letter, 1)
+        broker.send_with_name(told.input, json.dumps(row(6)).encode(), b"k", b"\xff\xfe")
+        unread = next(m for m in broker.read(told.dead_letter, 2) if m.key() == b"k")
+        reason = dict(unread.headers() or ())[stream.REASON] or b""
+        assert reason.startswith(b"the name of a header is not UTF-8")
+    headers = dict(dead.headers() or ())
+    assert headers["n"] == b"\xff\xfe"
+    assert b"it is compacted" in (headers[stream.REASON] or b"")
+
+
+def test_another_client_in_the_group_is_told_apart_from_a_worker(
+    broker: Broker, tmp_path: Path
+) -> None:
+    told = of(broker, "foreign")
+    own = {"bootstrap.servers": broker.address, "group.id": told.group, "log_level": "2"}
+    other = Consumer({**own, "partition.assignment.strategy": "range"})
+    other.subscribe([told.input])
+    backlogs = KafkaBacklog(lambda: Clients(told, {}), told)
+    try:
+        other.poll(1.0)
+        until(lambda: other.poll(0.1) is None and bool(other.assignment()))
+        broker.send(told.input, messages(2))
+        found = backlogs.backlog()
+        assert (found.behind, found.workers, found.others) == (2, 0, 1)
+        brokers = KafkaBrokers(told, "here-1", {}, lambda _: None)
+        brokers.open()
+        with pytest.raises(ConflictError, match="has another client") as caught:
+            until(lambda: bool(brokers.poll(1, 0.5)))
+        assert "stream.group" in caught.value.hint
+        brokers.close()
+    finally:
+        other.close()
+
+
 def test_a_worker_whose_name_another_has_taken_ends(broker: Broker) -> None:
     told = of(broker, "twice")
     first, second = (KafkaBrokers(told, "host-1", os.environ, lambda _: None) for _ in range(2))
@@ -221,6 +266,10 @@ def test_how_far_a_stream_is_behind_is_told_within_seconds(broker: Broker, tmp_p
         broker.read(told.output, 30)
         until(lambda: backlogs.backlog().behind == 0)
         assert backlogs.backlog().workers == 1
+        # What ends a transaction has an offset, too, and so have messages of an aborted one.
+        broker.send_in_transactions(told.input, messages(5, start=30), aborted=messages(3))
+        broker.read(told.output, 35)
+        until(lambda: backlogs.backlog().behind == 0)
         broker.pause()
         started = time.monotonic()
         silent = backlogs.backlog()
@@ -285,8 +334,8 @@ def test_values_in_avro_have_schemas_of_the_registry(broker: Broker, tmp_path: P
     with schema_registry() as registry:
         registry.login = "Basic YWRhOnNlY3JldA=="
         number = registry.register(json.dumps(schema), "AVRO")
-        login = {"registry.basic.auth.user.info": "REGISTRY_LOGIN"}
-        told = of(broker, "avro", format="avro", registry=registry.url, variables=login)
+        named = {"registry.basic.auth.user.info": "REGISTRY_LOGIN"}
+        told = of(broker, "avro", format="avro", registry=registry.url, variables=named)
         told = msgspec.structs.replace(told, subject=f"{told.output}-value")
         data = io.BytesIO()
         fastavro.schemaless_writer(data, fastavro.parse_schema(schema), SETOSA)
@@ -294,9 +343,19 @@ def test_values_in_avro_have_schemas_of_the_registry(broker: Broker, tmp_path: P
         values = [good, framed(9, data.getvalue()), good]
         broker.send(told.input, [{"value": each, "key": b"k"} for each in values])
         plan = Plan(revision="1", sides=(side(tmp_path),))
-        with running(tmp_path / "state", told, plan, variables={"REGISTRY_LOGIN": "ada:secret"}):
+        notes = Notes()
+        login = {"REGISTRY_LOGIN": "ada:secret"}
+        with running(tmp_path / "state", told, plan, notes=notes, variables=login):
             outputs = broker.read(told.output, 2)
             (dead,) = broker.read(told.dead_letter, 1)
+            # While it is away, and a proxy answers for it, no message is to blame.
+            other = registry.register(json.dumps({**schema, "doc": "new"}), "AVRO")
+            registry.fault = 404
+            broker.send(told.input, [{"value": framed(other, data.getvalue())}])
+            until(lambda: any("with 404: <html>" in line for line in notes.lines))
+            registry.fault = 0
+            assert len(broker.read(told.output, 3)) == 3
+            assert len(broker.read(told.dead_letter, 1)) == 1
         assert b"schema 9 is not in the registry" in (
             dict(dead.headers() or ())[stream.REASON] or b""
         )

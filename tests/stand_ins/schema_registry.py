@@ -18,12 +18,14 @@ class SchemaRegistry:
     Attributes:
         url: its address.
         login: the header that a request must have; empty for none.
+        fault: the status of each response, with no text of a registry; 0 if it is well.
     """
 
     def __init__(self) -> None:
         self.schemas: dict[int, dict[str, str]] = {}
         self.refused: set[str] = set()
         self.login = ""
+        self.fault = 0
         self.url = ""
 
     def register(self, schema: str, kind: str) -> int:
@@ -67,6 +69,8 @@ def schema_registry() -> Iterator[SchemaRegistry]:
             else:
                 status, answer = registry.answer(self.command, self.path, body)
             data = json.dumps(answer).encode()
+            if registry.fault:
+                status, data = registry.fault, b"<html>default backend"
             self.send_response(status)
             self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
             self.send_header("Content-Length", str(len(data)))

@@ -65,6 +65,12 @@ def complaint(schedules: str) -> tuple[str, str]:
         ("run: retrain, cron: 0 3 * *, where: github", "cron", "five fields"),
         ("run: retrain, cron: '\u0663 3 * * *', where: github", "cron", "five fields"),
         ("run: retrain, cron: 0 24 * * *, where: github", "hour 24", "minute, hour"),
+        (
+            "run: retrain, cron: '*/90 * * * *', where: github",
+            "minute */90 has a step beyond its end: it comes at 0 only",
+            "minute, hour",
+        ),
+        ("run: retrain, cron: '0 3 1,10-12/3 * *', where: github", "10-12/3 has a step", "day"),
         ("run: retrain, cron: 0 3 31 2 *, where: github", "no month 2 has a day 31", "minute"),
         ("run: retrain, cron: 0 3 1 * 1, where: github", "people read as `and`", "two schedules"),
         ("run: retrain, cron: '*/3 * * * *', where: github", "every 3 minutes", "*/5"),
@@ -410,8 +416,20 @@ def test_the_planned_time_as_schedulers_give_it(text: str, moment: datetime | No
     assert _moment(text) == moment
 
 
+def test_an_hour_that_clocks_show_twice_has_two_ticks_and_one_that_they_skip_has_none() -> None:
+    # In Berlin, 02:30 comes twice on 25 October 2026, and never on 29 March.
+    first, second = _moment("2026-10-25T02:30+02:00"), _moment("2026-10-25T02:30+01:00")
+    assert first is not None
+    assert second is not None
+    hourly = [cron.last("0 * * * *", each.astimezone(UTC)) for each in (first, second)]
+    assert [f"{each:%H:%M}" for each in hourly] == ["00:00", "01:00"]
+    skipped = [_moment(f"2026-03-29T02:30+0{offset}:00") for offset in (1, 2)]
+    assert skipped == [_moment("2026-03-29T03:30+02:00"), _moment("2026-03-29T01:30+01:00")]
+
+
 @pytest.mark.parametrize(
-    "text", ["yesterday", "2026-11-23T03:00:00", "iris-weekly-1", "0001-01-01T00:00Z"]
+    "text",
+    ["yesterday", "2026-03-29T02:30", "2026-11-23T03:00:00", "iris-weekly-1", "0001-01-01T00:00Z"],
 )
 def test_a_planned_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--at"):

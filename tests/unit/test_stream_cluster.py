@@ -16,8 +16,16 @@ from mlship.config.targets import KubernetesConfig
 from mlship.domain.deployment import Slot, Split
 from mlship.domain.digests import Digest
 from mlship.domain.stream import Plan, Settings, Side
-from mlship.domain.stream_cluster import Place
-from mlship.errors import ConfigError, CredentialsError, TimedOutError, UnavailableError
+from mlship.domain.stream_cluster import READY, Place
+from mlship.errors import (
+    ConfigError,
+    CredentialsError,
+    MlshipError,
+    NotFoundError,
+    TimedOutError,
+    UnavailableError,
+)
+from mlship.runtime.stream.__main__ import opened
 from mlship.runtime.stream.cluster_route import Follower, plan, shares
 from mlship.runtime.stream.link import Values
 from mlship.runtime.stream.served import Answer, Served
@@ -165,6 +173,26 @@ def test_a_message_on_which_the_model_fails_again_and_again_is_a_dead_letter() -
     }
 
 
+def test_a_worker_in_a_pod_waits_for_brokers_that_do_not_answer() -> None:
+    notes: list[str] = []
+    faults: list[MlshipError] = [UnavailableError("no broker answered", hint="")] * 2
+
+    def connect() -> None:
+        if faults:
+            raise faults.pop()
+
+    opened(connect, notes.append, 60.0)
+    assert notes == ["waits for the brokers: no broker answered"] * 2
+    faults = [UnavailableError("no broker answered", hint="")]
+    with pytest.raises(UnavailableError):
+        opened(connect, notes.append, 0.0)
+    # A pod keeps the variables that it was started with.
+    for fault in (NotFoundError("no topic", hint=""), CredentialsError("no login", hint="")):
+        faults = [fault]
+        with pytest.raises(type(fault)):
+            opened(connect, notes.append, 60.0)
+
+
 def test_workers_may_read_the_route_and_nothing_else() -> None:
     made = stream_manifests.render(SCOPE, target(), STREAM, SETTINGS, IMAGE)
     kinds = [each["kind"] for each in made]
@@ -182,6 +210,7 @@ def test_workers_may_read_the_route_and_nothing_else() -> None:
     assert place.service("rone") == "iris-production-rone.ml.svc"
     pod = made[4]["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == IMAGE
+    assert READY in pod["containers"][0]["readinessProbe"]["exec"]["command"][-1]
     assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
     told = msgspec.json.decode(made[0]["data"]["settings.json"], type=Settings)
     assert told == msgspec.structs.replace(SETTINGS, max_rows=200)

@@ -48,12 +48,15 @@ class Workers:
     def __init__(self) -> None:
         self.plans: list[Plan] = []
         self.calls: list[str] = []
+        self.is_full = False
 
     def start(self, plan: Plan, count: int) -> None:
         self.plans.append(plan)
         self.calls.append(f"start {count}")
 
     def follow(self, plan: Plan) -> None:
+        if self.is_full:
+            raise UnavailableError("the disk is full", hint="free it")
         self.plans.append(plan)
 
     def look(self) -> None:
@@ -151,7 +154,29 @@ def test_a_route_that_cannot_be_read_changes_nothing(here: World) -> None:
 
     run(here, workers, fail, lambda: None)
     assert len(workers.plans) == 1
-    assert any("stays as it was: the cluster is away" in note for note in here.progress.notes)
+    notes = [note for note in here.progress.notes if "stays as it was" in note]
+    assert notes == ["the stream stays as it was: the cluster is away"]
+
+
+def test_a_route_that_the_workers_cannot_be_told_of_is_told_again(here: World) -> None:
+    chosen = released(here)
+    workers = Workers()
+
+    def change() -> None:
+        here.trainer.params = "C=2"
+        here.source.sha = "b" * 40
+        train(here.pipeline, anew=True)
+        second = here.pipeline.read().releases[-1]
+        give(here, {slot_of(chosen): 90, slot_of(second): 10}, second)
+        workers.is_full = True
+
+    def free() -> None:
+        workers.is_full = False
+
+    run(here, workers, change, lambda: None, free)
+    assert [len(plan.sides) for plan in workers.plans] == [1, 2]
+    notes = [note for note in here.progress.notes if "stays as it was" in note]
+    assert notes == ["the stream stays as it was: the disk is full"]
 
 
 def test_without_traffic_or_a_section_no_stream_begins(here: World, tmp_path: Path) -> None:
@@ -232,6 +257,32 @@ def test_settings_hold_no_secret_and_refuse_what_is_mlships(tmp_path: Path) -> N
         streams._secrets(told, {"LOGIN": "y"})
 
 
+def test_options_may_be_numbers_and_booleans_which_are_written_as_kafka_does() -> None:
+    values = {"name": "iris", "data": {"train": "t", "test": "u"}, "model": {"train": "p:t"}}
+    section: dict[str, Any] = {"brokers": "one:9092", "input": "in", "output": "out"}
+    section["options"] = {
+        "linger.ms": 5,
+        "a": 1e6,
+        "b": 0.5,
+        "socket.keepalive.enable": True,
+        "c": False,
+        "d": "x",
+    }
+    read = resolve([Layer(name="mlship.yaml", values={**values, "stream": section})]).config
+    assert read.stream is not None
+    assert read.stream.properties == {
+        "linger.ms": "5",
+        "a": "1000000",
+        "b": "0.5",
+        "socket.keepalive.enable": "true",
+        "c": "false",
+        "d": "x",
+    }
+    section["options"]["ssl.ca.location"] = ["a", "b"]
+    with pytest.raises(ConfigError, match=r"stream\.options\.ssl\.ca\.location: expected a string"):
+        resolve([Layer(name="mlship.yaml", values={**values, "stream": section})])
+
+
 def test_a_topic_is_one_that_kafka_takes() -> None:
     values = {"name": "iris", "data": {"train": "t"}, "model": {"train": "p:t"}}
     section = {"brokers": "one:9092", "input": "in put", "output": "out"}
@@ -253,6 +304,7 @@ def test_what_a_stream_writes_never_comes_back_to_it(key: str) -> None:
         ("UNKNOWN_TOPIC_OR_PART", NotFoundError, "topic in does not exist at one:9092"),
         ("_FENCED", ConflictError, "another worker has taken over"),
         ("FENCED_INSTANCE_ID", ConflictError, "another worker has taken over"),
+        ("INCONSISTENT_GROUP_PROTOCOL", ConflictError, "topic in at one:9092 has another client"),
         ("_AUTHENTICATION", CredentialsError, "refuses the login"),
         ("TOPIC_AUTHORIZATION_FAILED", CredentialsError, "does not authorize topic in"),
         ("GROUP_AUTHORIZATION_FAILED", CredentialsError, "does not authorize topic in"),
@@ -281,6 +333,10 @@ def test_workers_in_a_cluster_need_an_image_with_the_client(here: World) -> None
         streams.stream_files(here.pipeline)
 
 
+_LOGS = "the log of `mlship stream run`, or `kubectl logs`, says why"
+_FOREIGN = ", and 1 other client of its group, which takes messages away"
+
+
 class Backlogs:
     """Tells what it was made with."""
 
@@ -295,7 +351,15 @@ class Backlogs:
     ("backlog", "expected"),
     [
         (Backlog(behind=1234, workers=2), "1,234 messages behind, 2 workers"),
-        (Backlog(behind=1, workers=0), "1 message behind, no worker"),
+        (
+            Backlog(behind=1, workers=0),
+            f"1 message behind, no worker: {_LOGS}",
+        ),
+        (Backlog(behind=0, workers=0), "0 messages behind, no worker"),
+        (
+            Backlog(behind=5, workers=0, others=1),
+            f"5 messages behind, 0 workers{_FOREIGN}",
+        ),
         (Backlog(behind=0, workers=1), "0 messages behind, 1 worker"),
         (
             Backlog(fault="no broker answered"),

@@ -14,12 +14,13 @@ from mlship.domain.digests import Digest
 from mlship.domain.stream import Plan, Settings, Side, prediction_id
 from mlship.errors import IntegrityError, NotFoundError, ProjectError, UnavailableError
 from mlship.runtime.model import Model
+from mlship.runtime.stream import child
 from mlship.runtime.stream.answering import Answering
 from mlship.runtime.stream.brokers import Received
 from mlship.runtime.stream.formats import Json
-from mlship.runtime.stream.link import Results, Values
+from mlship.runtime.stream.link import Results, Start, Values
 from mlship.runtime.stream.sides import Choice
-from mlship.runtime.stream.transactions import Sent, TooLargeError
+from mlship.runtime.stream.transactions import Sent, UnfitError
 from mlship.runtime.stream.worker import Worker
 from tests.harness.bundles import SETOSA, VIRGINICA, iris_bundle
 from tests.harness.served import Memory
@@ -54,6 +55,8 @@ class Brokers:
         self.offsets: list[int] = []
         self.aborts = 0
         self.most = 1_000_000
+        self.latest = 1_000_000
+        self.compacted: set[str] = set()
 
     def poll(self, limit: int, seconds: float) -> Sequence[Received]:
         return self.batches.pop(0) if self.batches else []
@@ -62,7 +65,11 @@ class Brokers:
         written = list(sent)
         for place, each in enumerate(written):
             if len(each.value or b"") > self.most:
-                raise TooLargeError(place, len(each.value or b""))
+                raise UnfitError(place, each)
+            if each.key is None and each.topic in self.compacted:
+                raise UnfitError(place, each, "INVALID_RECORD")
+            if each.timestamp > self.latest:
+                raise UnfitError(place, each, "INVALID_TIMESTAMP")
         if self.aborts:
             self.aborts -= 1
             self.batches.insert(0, received)
@@ -149,6 +156,16 @@ def test_a_message_without_an_answer_is_a_dead_letter_as_it_came(tmp_path: Path)
     assert brokers.offsets == [1, 2, 3]
 
 
+def test_a_message_with_a_fault_is_a_dead_letter_and_asks_no_model(tmp_path: Path) -> None:
+    write(tmp_path / "plan.json", "1", side("a", 100), side("b", 0), shadow="b")
+    brokers, models = Brokers([message(1)._replace(fault="a header is wrong")]), Models()
+    models.refused = None
+    worker(tmp_path, brokers, models).turn(0)
+    (dead,) = brokers.sent
+    assert (dead.topic, dead.value) == ("dead", b"{}")
+    assert dict(dead.headers)[stream.REASON] == b"a header is wrong"
+
+
 def test_what_was_aborted_is_answered_again_and_written_once(tmp_path: Path) -> None:
     write(tmp_path / "plan.json", "1", side("a"))
     brokers = Brokers([message(1), message(2)])
@@ -179,6 +196,30 @@ def test_what_does_not_fit_into_its_topic_is_set_aside_and_stops_nothing(tmp_pat
     reason = dict(dead.headers)[stream.REASON]
     assert reason == b"its output of 6 bytes does not fit into out"
     assert brokers.offsets == [1, 2, 3, 4]
+
+
+def test_what_its_topic_never_takes_is_set_aside_and_stops_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "plan.json", "1", side("a"))
+    brokers = Brokers([message(1, key=b"k"), message(2), message(3, key=b"k")])
+    brokers.compacted = {"out"}
+    worker(tmp_path, brokers).turn(0)
+    assert [each.topic for each in brokers.sent] == ["out", "dead", "out"]
+    reason = dict(brokers.sent[1].headers)[stream.REASON]
+    assert reason == b"its output has no key, without which out does not take it: it is compacted"
+
+    brokers.batches, brokers.sent, brokers.latest = [[message(4, key=b"k")]], [], 1003
+    worker(tmp_path, brokers).turn(0)
+    (dead,) = brokers.sent
+    assert (dead.topic, dead.timestamp, dead.value) == ("dead", 0, b"{}")
+    reason = dict(dead.headers)[stream.REASON] or b""
+    assert reason.startswith(b"its output has a time that out does not take (with another time")
+
+    brokers.batches, brokers.latest, brokers.compacted = [[message(5)]], 2000, {"out", "dead"}
+    with pytest.raises(
+        UnavailableError, match="offset 5 of partition 0 of in has no key"
+    ) as caught:
+        worker(tmp_path, brokers).turn(0)
+    assert caught.value.hint == "set cleanup.policy=delete on that topic"
 
 
 def test_a_new_route_is_followed_between_two_transactions(tmp_path: Path) -> None:
@@ -251,6 +292,13 @@ def test_without_a_plan_nothing_is_read(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(IntegrityError, match="is damaged"):
         worker(tmp_path, Brokers([message(1)]))
+
+
+def test_a_bundle_that_is_gone_is_an_error_that_says_how_it_comes_back(tmp_path: Path) -> None:
+    gone = msgspec.structs.replace(side("a"), bundle=str(tmp_path / "bundle"))
+    with pytest.raises(NotFoundError, match="the bundle of iris@a is no longer in") as caught:
+        child._load(Start(gone, SETTINGS))
+    assert "mlship stream run" in caught.value.hint
 
 
 def test_an_id_is_the_same_each_time_and_of_the_form_of_others() -> None:

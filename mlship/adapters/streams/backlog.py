@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from mlship.adapters.streams.clients import Clients
@@ -17,6 +18,9 @@ _MOVING: Final = frozenset(
     ("NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "_WAIT_COORD")
 )
 """Another broker takes over the group, or it is the first group of all: soon there is an answer."""
+
+_ONE: Final = MappingProxyType({"queued.min.messages": "1", "fetch.wait.max.ms": "50"})
+"""Properties of a consumer that looks whether there is a message at all."""
 
 _T = TypeVar("_T")
 
@@ -40,8 +44,9 @@ class KafkaBacklog:
     def backlog(self) -> Backlog:
         """Return how many messages wait, and how many workers there are; or why it is not known.
 
-        The end of a partition is that of its committed transactions. What ends a transaction has
-        an offset, too: a topic that is written in transactions may show one for each partition.
+        Messages are counted by offsets, which what ends a transaction, an aborted message and one
+        that compaction removed have, too: of a partition with messages, the count is the most that
+        may wait. A partition in which no message follows has none.
         """
         try:
             return _Question(self._clients(), self._settings, self._seconds).answer()
@@ -90,12 +95,39 @@ class _Question:
         if starts.keys() != ends.keys():
             # A new group begins with the first message.
             starts = offsets(admin.OffsetSpec.earliest()) | starts
-        behind = {number: max(0, end - starts[number]) for number, end in ends.items()}
+        behind = {number: end - starts[number] for number, end in sorted(ends.items())}
+        behind = {number: count for number, count in behind.items() if count > 0}
+        # Asked first: to look for messages may take all the time that is left.
+        members = self._members(group)
+        workers = sum((each or "").startswith(f"{group}-") for each in members)
+        for number in self._without_messages([place(topic, each, starts[each]) for each in behind]):
+            del behind[number]
         return Backlog(
             behind=sum(behind.values()),
-            partitions={number: count for number, count in sorted(behind.items()) if count},
-            workers=self._members(group),
+            partitions=behind,
+            workers=workers,
+            others=len(members) - workers,
         )
+
+    def _without_messages(self, places: list[Any]) -> set[int]:
+        """Return the partitions in which no message follows the offset, as far as time allows."""
+        if not places:
+            return set()
+        consumer = self._clients.consumer(self._settings.group, _ONE)
+        is_open, empty = {each.partition for each in places}, set()
+        try:
+            consumer.assign(places)
+            while is_open and self._left() > _PAUSE:
+                for message in consumer.consume(len(is_open), _PAUSE):
+                    error, number = message.error(), message.partition()
+                    if error is None:
+                        is_open.discard(number)
+                    elif error.name() == "_PARTITION_EOF" and number in is_open:
+                        is_open.discard(number)
+                        empty.add(number)
+        finally:
+            consumer.close()
+        return empty
 
     def _committed(self, group: str, places: list[Any]) -> dict[int, int]:
         """Return the committed offsets of a group.
@@ -115,17 +147,18 @@ class _Question:
                 raise self._clients.named(each.error, f"group {group}", self._seconds)
         return {each.partition: each.offset for each in known if each.offset >= 0}
 
-    def _members(self, group: str) -> int:
+    def _members(self, group: str) -> list[str | None]:
+        """Return the name of each member, which workers of a stream have."""
         unknown = self._clients.library.KafkaError.GROUP_ID_NOT_FOUND
         exception = self._clients.library.KafkaException
 
-        def members(left: float) -> int:
+        def members(left: float) -> list[str | None]:
             futures = self._admin.describe_consumer_groups([group], request_timeout=left)
             try:
-                return len(futures[group].result(left).members)
+                return [each.group_instance_id for each in futures[group].result(left).members]
             except exception as error:
                 if error.args[0].code() == unknown:
-                    return 0
+                    return []
                 raise
 
         return self._asked(f"group {group}", members)

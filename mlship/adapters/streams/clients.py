@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any, Final
 
 from mlship.domain import stream_faults
@@ -29,7 +30,7 @@ class Clients:
             raise stream_faults.not_installed() from error
         self.library: Any = confluent_kafka
 
-    def consumer(self, group: str) -> Any:
+    def consumer(self, group: str, properties: Mapping[str, str] = MappingProxyType({})) -> Any:
         """Return a consumer that commits no offsets by itself."""
         own = {
             "session.timeout.ms": "10000",
@@ -38,6 +39,7 @@ class Clients:
             "enable.auto.commit": "false",
             "enable.partition.eof": "true",
             "isolation.level": "read_committed",
+            **properties,
         }
         with self.mapped(f"group {group}"):
             return self.library.Consumer({**self._common(), **own})

@@ -123,7 +123,7 @@ class KafkaDeadLetters:
             for message in letters:
                 headers = [
                     (name, value)
-                    for name, value in message.headers() or ()
+                    for name, value in stream.headers_of(message) or ()
                     if not name.startswith(stream.DEAD)
                 ]
                 producer.produce(
@@ -142,5 +142,5 @@ class KafkaDeadLetters:
 
 
 def _header(message: Any, name: str) -> str:
-    values = [value for key, value in message.headers() or () if key == name]
+    values = [value for key, value in stream.headers_of(message) or () if key == name]
     return (values[-1] or b"").decode(errors="replace") if values else ""

@@ -93,7 +93,7 @@ class KafkaOutcomes:
             message.value(),
             message.key(),
             timestamp=message.timestamp()[1],
-            headers=[*(message.headers() or ()), *added],
+            headers=[*(stream.headers_of(message) or ()), *added],
         )
 
 

@@ -165,9 +165,18 @@ class LocalWorkers:
             raise
 
     def follow(self, plan: Plan) -> None:
-        """Have them answer by another plan, from a transaction on."""
+        """Have them answer by another plan, from a transaction on.
+
+        Raises:
+            UnavailableError: it cannot be written, such as on a full disk.
+        """
         text = msgspec.json.format(msgspec.json.encode(plan))
-        files.write_atomically(self._folder / "plan.json", text)
+        path = self._folder / "plan.json"
+        try:
+            files.write_atomically(path, text)
+        except OSError as error:
+            message = f"cannot write {path}: {error.strerror}"
+            raise UnavailableError(message, hint="free disk space") from error
 
     def look(self) -> None:
         """Start those again that have ended, after a pause that grows with each failure.

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlship.domain.stream import Settings
-from mlship.errors import MlshipError
+from mlship.domain.stream_cluster import READY
+from mlship.errors import CredentialsError, MlshipError, UnavailableError
 
 if TYPE_CHECKING:
     from mlship.runtime.stream.worker import Computing
 
 _SIGNAL_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+_POD_SECONDS = 600.0
+"""For which a worker in a cluster waits for its brokers."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -67,6 +71,8 @@ def _pod(folder: Path, instance: str, environment: Mapping[str, str]) -> None:
     from mlship.runtime.stream import cluster_route
     from mlship.runtime.stream.served import Served, Services
 
+    # The volume outlives a container.
+    Path(READY).unlink(missing_ok=True)
     settings = msgspec.json.decode((folder / "settings.json").read_bytes(), type=Settings)
     place = msgspec.json.decode((folder / "place.json").read_bytes(), type=Place)
     with tempfile.TemporaryDirectory() as own:
@@ -74,7 +80,8 @@ def _pod(folder: Path, instance: str, environment: Mapping[str, str]) -> None:
         cluster_route.of_environment(place, plan, _notes(instance), environment).begin()
         key = environment.get("MLSHIP_API_KEY", "")
         services = Services(place, key, settings.compute_seconds)
-        _answer(settings, plan, instance, environment, Served(settings, services.ask))
+        served = Served(settings, services.ask)
+        _answer(settings, plan, instance, environment, served, _POD_SECONDS)
 
 
 def _answer(
@@ -83,8 +90,9 @@ def _answer(
     instance: str,
     environment: Mapping[str, str],
     computing: "Computing",
+    seconds: float = 0.0,
 ) -> None:
-    """Answer messages until a signal."""
+    """Answer messages until a signal; wait some seconds for brokers that do not answer."""
     from mlship.runtime.stream.brokers import KafkaBrokers
     from mlship.runtime.stream.worker import Worker
 
@@ -92,7 +100,7 @@ def _answer(
     brokers = KafkaBrokers(settings, instance, environment, note)
     worker = Worker(settings, plan, brokers, computing, note)
     worker.load()
-    brokers.open()
+    opened(brokers.open, note, seconds)
 
     def stop(*_: object) -> None:
         worker.is_stopped = True
@@ -101,8 +109,36 @@ def _answer(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     note("ready")
+    if seconds:
+        Path(READY).touch()
     worker.run()
     brokers.close()
+
+
+def opened(connect: Callable[[], None], note: Callable[[str], None], seconds: float) -> None:
+    """Connect; try it again for some seconds while brokers do not answer.
+
+    A pod that ends waits for its next start, up to five minutes, also when the brokers have come
+    back. One that waits itself is there as soon as they are.
+
+    Args:
+        connect: may be called again after an error.
+        note: shows a line to the operator.
+        seconds: 0 to try once.
+
+    Raises:
+        MlshipError: see `KafkaBrokers.open`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            connect()
+        except UnavailableError as error:
+            if isinstance(error, CredentialsError) or time.monotonic() >= deadline:
+                raise
+            note(f"waits for the brokers: {error.message}")
+        else:
+            return
 
 
 def _notes(instance: str) -> Callable[[str], None]:

@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from mlship.domain import stream_faults
-from mlship.domain.stream import Settings
+from mlship.domain.stream import Settings, headers_of
 from mlship.errors import MlshipError, TimedOutError, UnavailableError
 from mlship.runtime.stream.transactions import COMMIT_SECONDS, Headers, Sent, Transactions
 
 _FIRST_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 5.0
+_UNREAD: Final = "the name of a header is not UTF-8 (without its headers, which cannot be read)"
+_INCONSISTENT: Final = "INCONSISTENT_GROUP_PROTOCOL"
 
 
 class Received(NamedTuple):
-    """A message that was read."""
+    """A message that was read; with a fault, it is a dead letter."""
 
     partition: int
     offset: int
@@ -30,6 +32,7 @@ class Received(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    fault: str = ""
 
 
 class Brokers(Protocol):
@@ -45,7 +48,7 @@ class Brokers(Protocol):
             False if nothing was written: what was read will be read again, here or elsewhere.
 
         Raises:
-            TooLargeError: a message does not fit; commit others in its place.
+            UnfitError: a topic does not take a message; commit others in its place.
         """
 
     def close(self) -> None:
@@ -177,6 +180,7 @@ class KafkaBrokers:
             if not self._is_due(partition, offset):
                 continue
             self._owned[partition] = offset + 1
+            headers = headers_of(message)
             received.append(
                 Received(
                     partition,
@@ -184,7 +188,8 @@ class KafkaBrokers:
                     message.timestamp()[1],
                     message.key(),
                     message.value(),
-                    message.headers() or [],
+                    headers or [],
+                    _UNREAD if headers is None else "",
                 )
             )
         if self._revoked:
@@ -198,7 +203,7 @@ class KafkaBrokers:
             False if the transaction was aborted: what was read will be read again.
 
         Raises:
-            TooLargeError: a message does not fit into its topic; the transaction was aborted.
+            UnfitError: a topic does not take a message; the transaction was aborted.
             MlshipError: it is not known whether it was committed, or this worker is fenced. Only
                 a new worker of its name can tell.
         """
@@ -314,6 +319,8 @@ class KafkaBrokers:
         if error.name() == "_FATAL":
             # The only fatal error of a consumer, which hides its own name.
             raise self._named("FENCED_INSTANCE_ID", error.str(), "")
+        if error.name() == _INCONSISTENT:
+            raise self._named(_INCONSISTENT, error.str(), f"group {self._settings.group}")
         if error.fatal() or error.name() in names or "AUTHORIZATION" in error.name():
             raise self._named(error.name(), error.str(), f"topic {self._settings.input}")
         self._note(error.str())

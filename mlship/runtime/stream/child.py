@@ -17,7 +17,7 @@ from pathlib import Path
 from mlship.domain import private
 from mlship.domain.bundle import CODE, Bundle
 from mlship.domain.stream import Settings
-from mlship.errors import IntegrityError, MlshipError
+from mlship.errors import IntegrityError, MlshipError, NotFoundError
 from mlship.runtime import golden
 from mlship.runtime.model import Model
 from mlship.runtime.sinks import PrivateSink, Sink, open_sink
@@ -29,6 +29,7 @@ from mlship.runtime.stream.registry import LOGIN, Registry
 
 _END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+_AGAIN = "run `mlship stream stop`, then `mlship stream run`, which fetches it from the store"
 
 
 def main(handle: int) -> None:
@@ -77,6 +78,9 @@ def _load(start: Start) -> Answering:
     folder = Path(side.bundle)
     # As for HTTP: a relative path is that of a file of the bundle.
     code = folder / CODE
+    if not folder.is_dir():
+        message = f"the bundle of {side.name} is no longer in {folder}"
+        raise NotFoundError(message, hint=_AGAIN)
     os.chdir(code if code.is_dir() else folder)
     gc.disable()
     model = Model.load(folder, side.digest)

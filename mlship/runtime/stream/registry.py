@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from mlship.errors import (
     ConfigError,
     CredentialsError,
@@ -26,6 +28,11 @@ LOGIN: Final = "registry.basic.auth.user.info"
 _HEAD: Final = struct.Struct(">bI")
 _SECONDS: Final = 10.0
 _JSON: Final = "application/vnd.schemaregistry.v1+json"
+_UNKNOWN_SCHEMA: Final = 40403
+
+
+class _Error(msgspec.Struct, frozen=True):
+    error_code: int | None = None
 
 
 class Registry:
@@ -102,12 +109,23 @@ class Registry:
         if status in (401, 403):
             hint = f"set {LOGIN} in stream.variables to a variable with user:password"
             return CredentialsError(message, hint=hint)
-        if status == 404:
+        if status == 404 and _code(body) == _UNKNOWN_SCHEMA:
             return NotFoundError(message, hint="check stream.registry")
+        if status == 404:
+            # A proxy says so, too, while the registry is away: no message is to blame.
+            return UnavailableError(message, hint="check stream.registry and the registry")
         if status in (409, 422):
             hint = "change the compatibility of the subject, or write to another output topic"
             return ConfigError(message, hint=hint)
         return UnavailableError(message, hint="check the registry, then run it again")
+
+
+def _code(body: bytes) -> int | None:
+    """Return the registry's own code of an error."""
+    try:
+        return msgspec.json.decode(body, type=_Error).error_code
+    except msgspec.DecodeError:
+        return None
 
 
 def unframed(value: bytes) -> tuple[int, bytes]:

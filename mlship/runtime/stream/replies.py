@@ -9,9 +9,10 @@ from mlship.errors import UnavailableError
 from mlship.runtime.stream.brokers import Received
 from mlship.runtime.stream.link import Results, Values
 from mlship.runtime.stream.sides import Choice
-from mlship.runtime.stream.transactions import Headers, Sent
+from mlship.runtime.stream.transactions import Headers, Sent, UnfitError
 
 _LONGEST_REASON: Final = 1000
+_DELETED: Final = "set cleanup.policy=delete on that topic"
 
 
 class _Computing(Protocol):
@@ -56,28 +57,29 @@ class Replies:
             place = next(nexts[side.slot])
             value = result.values[place]
             if value is None:
-                yield self._dead(each, side, *result.faults[place])
+                reason, column = result.faults[place]
+                yield self._dead(each, side, each.fault or reason, column)
             else:
                 yield _output(self._settings.output, each, value, side, id_)
         yield from copies
 
-    def smaller(
-        self, sent: Sequence[Sent], place: int, size: int, received: Sequence[Received]
+    def instead(
+        self, sent: Sequence[Sent], error: UnfitError, received: Sequence[Received]
     ) -> list[Sent]:
-        """Return what is written instead of replies of which one does not fit into its topic.
+        """Return what is written instead of replies of which one is not taken by its topic.
 
-        An output becomes a dead letter, a dead letter loses its value, and a copy is left out.
+        An output becomes a dead letter, a dead letter loses its value or its time, and a copy is
+        left out.
 
         Args:
             sent: what `to` returned for `received`, or this method.
-            place: of the one that does not fit.
-            size: of its value, in bytes.
+            error: names the one that is not taken.
             received: the messages.
 
         Raises:
-            UnavailableError: a dead letter does not fit even without its value.
+            UnavailableError: a dead letter is not taken in any form.
         """
-        replies, refused = list(sent), sent[place]
+        replies, place, refused = list(sent), error.place, error.sent
         if place >= len(received):
             del replies[place]
             return replies
@@ -87,20 +89,19 @@ class Replies:
                 self._settings.input, message.partition, message.offset, message.timestamp
             )
             side = self._choice.of(id_.encode() if message.key is None else message.key)
-            reason = f"its output of {size} bytes does not fit into {refused.topic}"
-            replies[place] = self._dead(message, side, reason, "")
-            return replies
-        at = f"offset {message.offset} of partition {message.partition}"
-        if refused.value is None:
-            text = f"the dead letter for {at} of {self._settings.input} does not fit into "
-            hint = "raise max.message.bytes of that topic"
-            raise UnavailableError(f"{text}{refused.topic}", hint=hint)
-        note = f" (without its value of {size} bytes, which does not fit)".encode()
-        headers = [
-            (name, (value or b"") + note) if name == stream.REASON else (name, value)
-            for name, value in refused.headers
-        ]
-        replies[place] = refused._replace(value=None, headers=headers)
+            replies[place] = self._dead(message, side, f"its output {error.reason}", "")
+        elif error.is_time and refused.timestamp:
+            note = b" (with another time than its own, which the topic does not take)"
+            replies[place] = _noted(refused, note)._replace(timestamp=0)
+        elif error.is_size and refused.value is not None:
+            size = len(refused.value)
+            note = f" (without its value of {size} bytes, which does not fit)".encode()
+            replies[place] = _noted(refused, note)._replace(value=None)
+        else:
+            at = f"offset {message.offset} of partition {message.partition}"
+            text = f"the dead letter for {at} of {self._settings.input} {error.reason}"
+            hint = "raise max.message.bytes of that topic" if error.is_size else _DELETED
+            raise UnavailableError(text, hint=hint)
         return replies
 
     def _computed(
@@ -110,7 +111,7 @@ class Replies:
         for id_, each, side in zip(ids, received, sides, strict=True):
             values = asked.setdefault(side.slot, (side, Values([], [])))[1]
             values.ids.append(id_)
-            values.values.append(each.value)
+            values.values.append(None if each.fault else each.value)
         return self._compute(asked)
 
     def _copied(
@@ -121,7 +122,7 @@ class Replies:
         if shadow is None:
             return []
         pairs = zip(ids, received, sides, strict=True)
-        copied = [(id_, each) for id_, each, side in pairs if side is not shadow]
+        copied = [(id_, each) for id_, each, side in pairs if side is not shadow and not each.fault]
         if not copied:
             return []
         values = Values([id_ for id_, _ in copied], [each.value for _, each in copied], shadow=True)
@@ -149,6 +150,15 @@ class Replies:
             [*message.headers, *added],
             message.timestamp,
         )
+
+
+def _noted(letter: Sent, note: bytes) -> Sent:
+    """Return a dead letter with a note after its reason."""
+    headers = [
+        (name, (value or b"") + note) if name == stream.REASON else (name, value)
+        for name, value in letter.headers
+    ]
+    return letter._replace(headers=headers)
 
 
 def _output(topic: str, message: Received, value: bytes, side: Side, id_: str) -> Sent:

@@ -8,8 +8,12 @@ from mlship.errors import MlshipError
 
 COMMIT_SECONDS: Final = 60.0
 _SIZE: Final = "MSG_SIZE_TOO_LARGE"
+_TIME: Final = "INVALID_TIMESTAMP"
+_KEY: Final = "INVALID_RECORD"
+_UNFIT: Final = (_SIZE, _TIME, _KEY)
+"""What a broker says of a batch with a message that its topic never takes."""
 _SINGLY: Final = 4
-"""Attempts to write messages one by one after a batch was too large."""
+"""Attempts to write messages one by one after a batch was refused."""
 
 Headers: TypeAlias = list[tuple[str, bytes | None]]
 
@@ -24,18 +28,42 @@ class Sent(NamedTuple):
     timestamp: int
 
 
-class TooLargeError(Exception):
-    """A message does not fit into its topic; nothing was written, and nothing is read again.
+class UnfitError(Exception):
+    """A topic does not take a message; nothing was written, and nothing is read again.
 
     Attributes:
         place: of the message among those that were to be written.
-        size: of its value, in bytes.
+        sent: the message.
+        name: of the broker's error.
     """
 
-    def __init__(self, place: int, size: int) -> None:
-        super().__init__(place, size)
+    def __init__(self, place: int, sent: Sent, name: str = _SIZE) -> None:
+        super().__init__(place, sent.topic, name)
         self.place = place
-        self.size = size
+        self.sent = sent
+        self.name = name
+
+    @property
+    def is_size(self) -> bool:
+        """Whether it is too large."""
+        return self.name == _SIZE
+
+    @property
+    def is_time(self) -> bool:
+        """Whether its time is too far from now."""
+        return self.name == _TIME
+
+    @property
+    def reason(self) -> str:
+        """Why, for people, after what the message is."""
+        topic = self.sent.topic
+        if self.is_size:
+            return f"of {len(self.sent.value or b'')} bytes does not fit into {topic}"
+        if self.is_time:
+            return f"has a time that {topic} does not take"
+        if self.sent.key is None:
+            return f"has no key, without which {topic} does not take it: it is compacted"
+        return f"is not taken by {topic}"
 
 
 class Transactions:
@@ -66,7 +94,7 @@ class Transactions:
         self._named = named
         self._metadata = metadata
         self._undelivered: list[str] = []
-        self._is_size = False
+        self._is_unfit = False
         self.properties = {"on_delivery": self._deliver, "delivery.report.only.error": True}
 
     def commit(self, sent: Sequence[Sent], offsets: Sequence[Any]) -> Any:
@@ -76,16 +104,16 @@ class Transactions:
             The error for which the transaction was aborted; `None` if it was committed.
 
         Raises:
-            TooLargeError: a message does not fit into its topic; the transaction was aborted.
+            UnfitError: a topic does not take a message; the transaction was aborted.
             MlshipError: it is not known whether it was committed, or this worker is fenced.
         """
         fault = self._once(sent, offsets)
         for _ in range(_SINGLY):
-            if fault is None or not self._is_size:
+            if fault is None or not self._is_unfit:
                 break
             fault = self._once(sent, offsets, singly=True)
         if fault is None:
-            self._is_size = False
+            self._is_unfit = False
         return fault
 
     def write(self, message: Sent) -> None:
@@ -128,14 +156,14 @@ class Transactions:
         except self._exception as error:
             fault = error.args[0]
             producer.poll(0)
-            is_size = _SIZE in (fault.name(), *self._undelivered)
-            if not is_size and not fault.txn_requires_abort():
+            name = next((n for n in (fault.name(), *self._undelivered) if n in _UNFIT), "")
+            if not name and not fault.txn_requires_abort():
                 raise self._named(error, self._subject) from error
             self._abort()
             # The client's next transaction fails, too: it numbers messages as if all had arrived.
-            self._is_size = self._is_size or is_size
-            if is_size and singly:
-                raise TooLargeError(place, len(sent[place].value or b"")) from error
+            self._is_unfit = self._is_unfit or bool(name)
+            if name and singly:
+                raise UnfitError(place, sent[place], name) from error
             return fault
         return None
 

@@ -12,7 +12,7 @@ from mlship.errors import IntegrityError, NotFoundError
 from mlship.runtime.stream.brokers import Brokers, Received
 from mlship.runtime.stream.link import Results, Values
 from mlship.runtime.stream.replies import Replies
-from mlship.runtime.stream.transactions import TooLargeError
+from mlship.runtime.stream.transactions import UnfitError
 
 _LONGEST_SECONDS: Final = 1.0
 """Of a transaction, if messages wait: the route is looked at between two of them."""
@@ -102,17 +102,14 @@ class Worker:
         return len(received)
 
     def _commit(self, replies: Replies, received: Sequence[Received]) -> None:
-        """Commit the replies; what does not fit into its topic is set aside, or left out."""
+        """Commit the replies; what its topic does not take is set aside, or left out."""
         sent = list(replies.to(received))
         while True:
             try:
                 self._brokers.commit(sent, received)
-            except TooLargeError as error:
-                smaller = replies.smaller(sent, error.place, error.size, received)
-                self._note(
-                    f"a message of {error.size} bytes does not fit into {sent[error.place].topic}"
-                )
-                sent = smaller
+            except UnfitError as error:
+                sent = replies.instead(sent, error, received)
+                self._note(f"a message {error.reason}")
             else:
                 return
 

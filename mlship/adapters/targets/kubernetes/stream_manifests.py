@@ -19,7 +19,7 @@ from mlship.adapters.targets.kubernetes.manifests import (
 from mlship.adapters.targets.kubernetes.router_manifests import name_of
 from mlship.config.project import TargetConfig
 from mlship.config.stream import StreamConfig
-from mlship.domain import digests
+from mlship.domain import digests, stream_cluster
 from mlship.domain.stream import Settings
 from mlship.domain.stream_cluster import Place
 from mlship.errors import ConfigError
@@ -140,6 +140,12 @@ def _pod(config: TargetConfig, selector: dict[str, str], name: str, image: str) 
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         ],
+        "readinessProbe": {
+            # By what each image has: some have no shell.
+            "exec": {"command": ["python3", "-I", "-S", "-c", f"open({stream_cluster.READY!r})"]},
+            "periodSeconds": 5,
+            "timeoutSeconds": 10,
+        },
         "securityContext": secured_container(),
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod, a volume of its own)
