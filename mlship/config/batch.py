@@ -8,6 +8,7 @@ from msgspec import Meta
 from mlship.config.texts import Name
 from mlship.domain.batch import OutputFormat
 from mlship.domain.batch_sides import Mode
+from mlship.domain.batch_work import BeamOption
 from mlship.domain.policy import Bound
 
 NAMES: Final = ("rows", "nulls", "shift")
@@ -72,12 +73,19 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ),
     ] = msgspec.field(default_factory=lambda: {"rows": Bound(min=1)})
     engine: Annotated[
-        Literal["processes", "spark"],
-        Meta(description="what scores: processes of this machine, or Spark"),
+        Literal["processes", "spark", "beam"],
+        Meta(description="what scores: processes of this machine, Spark, or Apache Beam"),
     ] = "processes"
     spark: Annotated[
         dict[str, str],
         Meta(description="settings of Spark, such as spark.master and spark.executor.memory"),
+    ] = {}
+    beam: Annotated[
+        dict[str, BeamOption],
+        Meta(
+            description="options of Beam's pipelines, such as runner (by default DirectRunner), "
+            "project, region and temp_location"
+        ),
     ] = {}
     workers: Annotated[
         Annotated[int, Meta(ge=0, le=256)],

@@ -66,6 +66,14 @@ class Find(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 Request: TypeAlias = Inspect | Score | Find
 
+BeamOption: TypeAlias = str | int | bool | tuple[str, ...]
+"""The value of an option of Beam's pipelines: a flag is true, an option with many values a list."""
+
+
+def place_of(request: Request) -> str:
+    """Return the file that a request is about."""
+    return request.path if isinstance(request, Inspect) else request.input.path
+
 
 class Inspected(msgspec.Struct, frozen=True, tag=True):
     """A file, as it is now."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from mlship.domain import digests, private
+from mlship.domain.batch_work import BeamOption
 from mlship.domain.bundle import CODE
 from mlship.domain.private import Rule
 from mlship.errors import ConfigError, MlshipError, RowError
@@ -111,6 +112,11 @@ def _batch(options: argparse.Namespace) -> int:
 
         spark.work(options.bundle, msgspec.json.decode(options.spark, type=dict[str, str]))
         return 0
+    if options.beam is not None:
+        from mlship.runtime.batches import beam
+
+        beam.work(options.bundle, msgspec.json.decode(options.beam, type=dict[str, BeamOption]))
+        return 0
     from mlship.runtime.batches.work import work
 
     work()
@@ -197,9 +203,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     serve.add_argument("--digest", default="", help="expected digest of the bundle")
     worker = commands.add_parser("work", help="compute for a server, its parent")
     _worker_options(serve, worker, environment)
-    batch = commands.add_parser("batch", help="score parts of a batch, as requests on stdin say")
-    batch.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
-    batch.add_argument("--spark", help="settings of Spark as JSON: requests are its tasks")
+    _batch_options(
+        commands.add_parser("batch", help="score parts of a batch, as requests on stdin say")
+    )
     offline = commands.add_parser(
         "predict", help="read rows from stdin and write outputs to stdout, as JSON"
     )
@@ -210,6 +216,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     offline.add_argument("--each", action="store_true", help="write refusals beside outputs")
     return parser
+
+
+def _batch_options(batch: argparse.ArgumentParser) -> None:
+    batch.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    batch.add_argument("--spark", help="settings of Spark as JSON: requests are its tasks")
+    batch.add_argument("--beam", help="options of Beam as JSON: requests are its elements")
 
 
 def _columns(text: str) -> dict[str, Rule]:

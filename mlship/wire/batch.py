@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mlship.adapters.rows.beam import BeamWorkers
 from mlship.adapters.rows.delta_runs import ADDRESS, DeltaOutputs
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.adapters.rows.object_runs import ObjectRuns
@@ -32,10 +33,11 @@ def batching(config: Config, root: Path, environment: Mapping[str, str]) -> Batc
             raise ConfigError(message, hint='pip install "mlship-cd[batch]"')
         settings, named = config.batch, config.model.environment
         if settings.engine == "spark":
-            if importlib.util.find_spec("pyspark") is None:
-                message = "batch.engine is spark, and the library pyspark is not installed"
-                raise ConfigError(message, hint='pip install "mlship-cd[spark]"')
+            _check_installed("spark", "pyspark")
             return SparkWorkers(bundle, settings.spark, environment, named)
+        if settings.engine == "beam":
+            _check_installed("beam", "apache_beam")
+            return BeamWorkers(bundle, settings.beam, environment, named)
         return ChildWorkers(bundle, settings.workers or processors(), environment, named)
 
     files = LakeFiles(root, root / ".mlship")
@@ -47,6 +49,12 @@ def batching(config: Config, root: Path, environment: Mapping[str, str]) -> Batc
         manifests=ManifestFiles(),
         outputs=OutputFiles(),
     )
+
+
+def _check_installed(engine: str, library: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        message = f"batch.engine is {engine}, and the library {library} is not installed"
+        raise ConfigError(message, hint=f'pip install "mlship-cd[{engine}]"')
 
 
 def runs_in(root: Path) -> OpenRuns:

@@ -9,27 +9,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, Final, Self, TypeVar
+from typing import IO, Any, Final, Self
 
 import msgspec
 
 from mlship import errors
+from mlship.adapters.rows.answered import AnsweredWorkers, Requests
 from mlship.domain import environment as environments
-from mlship.domain.batch import Input, Scored
 from mlship.domain.batch_work import (
     Answer,
     Fault,
     Find,
     Found,
-    Inspect,
-    Inspected,
     Request,
-    Score,
-    Written,
+    place_of,
 )
 from mlship.errors import MlshipError, ProjectError
 
-_One = TypeVar("_One", bound=Request)
 _TAIL: Final = 15
 _ALONE: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Each processor has a worker: threads of one would take the time of another."""
@@ -42,7 +38,7 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-class ChildWorkers:
+class ChildWorkers(AnsweredWorkers):
     """The port Workers, as processes of `mlship.runtime batch`.
 
     Args:
@@ -64,28 +60,6 @@ class ChildWorkers:
         variables = environments.of_user_code(environment, named)
         self._environment = {**variables, **_ALONE, "PYTHONHASHSEED": "1"}
 
-    def inspect(self, requests: Iterable[Inspect]) -> Iterator[Input]:
-        """Return each file as an input, in the order in which they are done.
-
-        Raises:
-            ProjectError: a file is invalid.
-            NotFoundError, UnavailableError, ConfigError, IntegrityError: as the runtime's.
-        """
-        for answer in self._each(requests):
-            if isinstance(answer, Inspected):
-                yield answer.input
-
-    def score(self, requests: Iterable[Score]) -> Iterator[Scored]:
-        """Return the parts as they are done, each durably written.
-
-        Raises:
-            ProjectError: a hook fails on any row, or a worker died.
-            NotFoundError, UnavailableError, ConfigError, IntegrityError: as the runtime's.
-        """
-        for answer in self._each(requests):
-            if isinstance(answer, Written):
-                yield answer.part
-
     def find(self, request: Find) -> Found:
         """Return one row with its outputs. Errors as of `score`."""
         with Child(self._bundle, self._environment) as child:
@@ -94,15 +68,13 @@ class ChildWorkers:
             raise TypeError(answer)
         return answer
 
-    def _each(self, requests: Iterable[_One]) -> Iterator[Answer]:
-        """Return the answers as they come; the first fault ends all workers."""
-        pending = list(requests)
-        if not pending:
+    def _each(self, requests: Requests) -> Iterator[Answer]:
+        if not requests:
             return
-        waiting = _Waiting(pending)
+        waiting = _Waiting(list(requests))
         answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
         children = [
-            Child(self._bundle, self._environment) for _ in range(min(self._count, len(pending)))
+            Child(self._bundle, self._environment) for _ in range(min(self._count, len(requests)))
         ]
         threads = [
             threading.Thread(target=_serve, args=(child, waiting, answers), daemon=True)
@@ -111,7 +83,7 @@ class ChildWorkers:
         try:
             for thread in threads:
                 thread.start()
-            for _ in range(len(pending)):
+            for _ in requests:
                 answer = answers.get()
                 if isinstance(answer, Exception):
                     raise answer
@@ -182,9 +154,8 @@ class Child:
 
     def ask(self, request: Request) -> Answer:
         """Return the answer to a request; raise the error that it is."""
-        what = request.path if isinstance(request, Inspect) else request.input.path
         self.send([request])
-        return self.receive(f"a worker ended {{how}} at {what}")
+        return self.receive(f"a worker ended {{how}} at {place_of(request)}")
 
     def send(self, requests: Iterable[Request]) -> None:
         """Send requests; if the process is gone, `receive` says so."""
@@ -194,6 +165,14 @@ class Child:
             for request in requests:
                 self._process.stdin.write(msgspec.json.encode(request) + b"\n")
             self._process.stdin.flush()
+
+    def send_all(self, requests: Iterable[Request]) -> None:
+        """Send requests that belong together, which an empty line says."""
+        self.send(requests)
+        with suppress(OSError, ValueError):  # it is gone, or closed
+            if self._process.stdin is not None:
+                self._process.stdin.write(b"\n")
+                self._process.stdin.flush()
 
     def receive(self, death: str) -> Answer:
         """Return the next answer; raise the error that it is.

@@ -1,17 +1,22 @@
-"""What an executor of Spark runs: it answers requests with the bundle that came with the session.
+"""What the executors of an engine run: they answer requests with the bundle that they were sent.
 
-An executor's process answers many requests; the model is loaded with the first one.
+A process answers many requests, one at a time; the model is loaded with the first one.
 """
 
 import os
+import threading
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from mlship.domain.batch_work import Request, Score
 from mlship.domain.bundle import CODE
 from mlship.runtime.batches.work import Worker
+
+_ONE: Final = threading.Lock()
+"""A folder that a process works in is that of all its threads."""
 
 
 @cache
@@ -24,23 +29,21 @@ def _worker() -> Worker:
     return Worker()
 
 
-def answer(line: str, archive: str) -> str:
+def answer(line: str, bundle: Path) -> str:
     """Return the answer to a request, as JSON.
 
     Args:
         line: the request, as JSON.
-        archive: the name under which the session has the bundle.
+        bundle: its folder on this machine.
     """
-    from pyspark import SparkFiles
-
-    bundle = Path(SparkFiles.get(archive))
     request: Request = msgspec.json.decode(line, type=Request)
     if isinstance(request, Score):
         request = msgspec.structs.replace(request, bundle=str(bundle))
-    started_in = Path.cwd()
-    # A relative path is that of a file of the bundle, as wherever a bundle runs.
-    os.chdir(bundle / CODE if (bundle / CODE).is_dir() else bundle)
-    try:
-        return msgspec.json.encode(_worker().answer(request)).decode()
-    finally:
-        os.chdir(started_in)
+    with _ONE:
+        started_in = Path.cwd()
+        # A relative path is that of a file of the bundle, as wherever a bundle runs.
+        os.chdir(bundle / CODE if (bundle / CODE).is_dir() else bundle)
+        try:
+            return msgspec.json.encode(_worker().answer(request)).decode()
+        finally:
+            os.chdir(started_in)

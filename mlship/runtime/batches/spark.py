@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,8 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
-from mlship.domain.batch_work import Answer, Fault, Find, Request, Score
+from mlship.domain.batch_work import Answer, Request, place_of
 from mlship.errors import ConfigError, MlshipError, UnavailableError
+from mlship.runtime.batches.replies import Replies, reason
 
 _NAME: Final = "mlship-bundle"
 _DEFAULTS: Final[Mapping[str, str]] = {
@@ -47,30 +47,22 @@ def work(bundle: Path, settings: Mapping[str, str]) -> None:
         bundle: its folder, which is sent to the executors.
         settings: of Spark, such as `spark.master`.
     """
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what Spark and its JVM print is no answer
-    lock = threading.Lock()
-
-    def answer(reply: Answer) -> None:
-        with lock:
-            answers.write(msgspec.json.encode(reply) + b"\n")
-            answers.flush()
-
+    replies = Replies()
     with tempfile.TemporaryDirectory(prefix=f"{_NAME}-") as folder:
         try:
             session = _session(settings)
         except MlshipError as error:
-            answer(_fault(error))
+            replies.send(error)
             return
         # Executors fetch it with their first task.
         packed = shutil.make_archive(f"{folder}/{_NAME}", "zip", bundle)
         session.sparkContext.addArchive(f"{packed}#{_NAME}")
-        _answer_all(session, answer)
+        _answer_all(session, replies)
     # Whoever asked is gone: nobody would take the answers of tasks that run.
     os._exit(0)
 
 
-def _answer_all(session: Any, answer: Callable[[Answer], None]) -> None:
+def _answer_all(session: Any, replies: Replies) -> None:
     """Answer the requests on stdin until it ends."""
     ask = _asking(session)
     decode = msgspec.json.Decoder(Request).decode
@@ -78,7 +70,8 @@ def _answer_all(session: Any, answer: Callable[[Answer], None]) -> None:
     threads = ThreadPoolExecutor(session.sparkContext.defaultParallelism + 1)
     with os.fdopen(0, "rb", closefd=False) as lines:
         for line in lines:
-            threads.submit(lambda request: answer(ask(request)), decode(line))
+            if line.strip():  # Spark does not care which requests belong together
+                threads.submit(lambda request: replies.send(ask(request)), decode(line))
 
 
 def _session(settings: Mapping[str, str]) -> Any:
@@ -107,7 +100,7 @@ def _session(settings: Mapping[str, str]) -> Any:
     except Exception as error:
         if not isinstance(error, PySparkException) and not _is_java(error):
             raise
-        message = f"Spark at {master} does not start: {_first_line(error)}"
+        message = f"Spark at {master} does not start: {reason(error)}"
         hint = "check batch.spark in mlship.yaml, and what Spark printed above"
         raise UnavailableError(message, hint=hint) from error
     return session
@@ -122,10 +115,10 @@ def _check_java() -> None:
         raise ConfigError(message, hint="install Java 17, or set JAVA_HOME to its folder")
 
 
-def _asking(session: Any) -> Callable[[Request], Answer]:
+def _asking(session: Any) -> Callable[[Request], Answer | UnavailableError]:
     """Return a function that answers a request by a task of Spark."""
 
-    def ask(request: Request) -> Answer:
+    def ask(request: Request) -> Answer | UnavailableError:
         line = msgspec.json.encode(request).decode()
         try:
             # The request is in the function, which is sent anyway: a column of a DataFrame would
@@ -133,10 +126,9 @@ def _asking(session: Any) -> Callable[[Request], Answer]:
             one = session.range(0, 1, 1, 1)
             [row] = one.mapInPandas(partial(_answered, line), "answer string").collect()
         except Exception as error:  # noqa: BLE001 (Spark raises all kinds; the command says which)
-            what = request.path if not isinstance(request, Score | Find) else request.input.path
-            message = f"a task of Spark failed at {what}: {_first_line(error)}"
+            message = f"a task of Spark failed at {place_of(request)}: {reason(error)}"
             hint = "read what the executor printed, then run `mlship batch` again: finished parts "
-            return _fault(UnavailableError(message, hint=f"{hint}are kept"))
+            return UnavailableError(message, hint=f"{hint}are kept")
         answer: Answer = msgspec.json.decode(row.answer, type=Answer)
         return answer
 
@@ -151,23 +143,14 @@ def _answered(request: str, frames: Iterator[Any]) -> Iterator[Any]:
         frames: one of one row, which says nothing.
     """
     import pandas as pd
+    from pyspark import SparkFiles
 
     from mlship.runtime.batches import executor
 
+    bundle = Path(SparkFiles.get(_NAME))
     for _ in frames:
-        yield pd.DataFrame({"answer": [executor.answer(request, _NAME)]})
-
-
-def _fault(error: MlshipError) -> Fault:
-    return Fault(error=type(error).__name__, message=error.message, hint=error.hint)
+        yield pd.DataFrame({"answer": [executor.answer(request, bundle)]})
 
 
 def _is_java(error: Exception) -> bool:
     return type(error).__module__.startswith("py4j")
-
-
-def _first_line(error: Exception) -> str:
-    """Return what an error says, without the traces of Java and Python."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    own = [line for line in lines if "Exception: " in line or "Error: " in line]
-    return (own or lines or [type(error).__name__])[-1][:300]
