@@ -23,7 +23,10 @@ _PLAIN = frozenset(
 """numpy's types, in which only floats have a missing value."""
 _FLOATS = {float}
 _PLAIN_TYPES = {type(None), bool, int, str}
-_EXACT = (bool, int, float, str)
+_BOUNDED = {int, str}
+_LEAST, _LARGEST = -(2**63), 2**64 - 1
+"""Of the whole numbers that msgpack has, which carries outputs from a worker to the server."""
+_UNBOUNDED = (bool, float)
 
 
 Rows: TypeAlias = Columns | Sequence[Row]
@@ -162,6 +165,9 @@ def to_columns(frame: Any) -> Columns:
         if not isinstance(name, str):
             message = f"the column name {name!r} is not a string"
             raise ProjectError(message, hint="use strings as column names of the DataFrame")
+        if not is_text(name):
+            message = f"the column name {name!r} has half of a surrogate pair"
+            raise ProjectError(message, hint="use column names that UTF-8 can encode")
     return plain_columns(Columns(tuple(lists), tuple(lists.values()), len(frame)))
 
 
@@ -186,29 +192,62 @@ def _is_plain(values: Column) -> bool:
     types = set(map(type, values))
     if types == _FLOATS:
         return all(map(math.isfinite, values))  # type: ignore[arg-type]  # they are floats
-    return types <= _PLAIN_TYPES
+    if not types <= _PLAIN_TYPES:
+        return False
+    return all(is_sendable(kind, values) for kind in types & _BOUNDED)
+
+
+def is_sendable(kind: type, values: Sequence[Any]) -> bool:
+    """Return whether the values of a kind, `int` or `str`, can be sent and logged."""
+    some: list[Any] = [value for value in values if type(value) is kind]
+    if kind is int:
+        return bool(min(some) >= _LEAST and max(some) <= _LARGEST)
+    return is_text("".join(some))
+
+
+def is_text(text: str) -> bool:
+    """Return whether UTF-8 has a text: not if it has half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def plain(value: Any, name: str, row: int) -> Value:
     """Return a value in JSON types.
 
     Raises:
-        ProjectError: it is not finite, or not a number, string or boolean.
+        ProjectError: it is not finite, not a number, string or boolean, or one that cannot be
+            sent: beyond 64 bits, or half of a surrogate pair.
     """
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         message = f"outputs[{row}].{name} is {value}, which is not a valid prediction"
         raise ProjectError(message, hint="check the row: the model or a hook cannot compute it")
-    if value is None or type(value) in _EXACT:
+    if value is None or type(value) in _UNBOUNDED:
         return value  # type: ignore[no-any-return]  # it has one of these types
-    # Of a class of its own, which no message holds. An enumeration's text is that of its value.
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int | float):
-        return int(value) if isinstance(value, int) else float(value)
+    if isinstance(value, str | int):
+        return _sendable(value, f"outputs[{row}].{name}")
+    if isinstance(value, float):
+        return float(value)
     message = f"outputs[{row}].{name} has type {type(value).__name__}, which JSON does not have"
     raise ProjectError(message, hint="return only numbers, strings and booleans from the hook")
+
+
+def _sendable(value: str | int, place: str) -> str | int:
+    # Of a class of its own, which no message holds. An enumeration's text is that of its value.
+    if isinstance(value, str):
+        text = str.__str__(value)
+        if is_text(text):
+            return text
+        message = f"{place} is a text with half of a surrogate pair"
+        raise ProjectError(message, hint="return only text that UTF-8 can encode from the hook")
+    if _LEAST <= value <= _LARGEST:
+        return int(value)
+    message = f"{place} is a whole number beyond 64 bits"
+    raise ProjectError(message, hint="return it as a float or a text from the hook")
 
 
 def plain_values(values: list[Any], names: Sequence[str], row: int) -> list[Any]:

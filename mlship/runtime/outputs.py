@@ -8,6 +8,7 @@ from typing import Any
 from mlship.domain.bundle import Label, Value
 from mlship.domain.columns import FEW, packed
 from mlship.runtime.formats import Raw
+from mlship.runtime.frames import is_sendable
 
 
 def shares_of(probabilities: Any, classes: int) -> Sequence[Any] | None:
@@ -64,4 +65,6 @@ def _values(values: list[Value]) -> Sequence[Any] | None:
             return None
         column = packed(values)
         return column.tobytes() if column is not values else values  # type: ignore[attr-defined]
-    return values if types <= {int, str, bool, type(None)} else None
+    if not types <= {int, str, bool, type(None)}:
+        return None
+    return values if all(is_sendable(kind, values) for kind in types & {int, str}) else None

@@ -33,6 +33,14 @@ def postprocess(rows):
     return rows
 """
 
+UNSENDABLE = r"""
+def postprocess(rows):
+    value = %s
+    fine = 2**64 - 1 if isinstance(value, int) else "a"
+    notes = [value if share > 0.9 else fine for share in rows.probability_virginica]
+    rows["note"] = __import__("pandas").Series(notes, dtype="object")
+    return rows
+"""
 SORTED = """
 def preprocess(rows):
     return rows.sort_values("petal_length", kind="stable")
@@ -82,6 +90,41 @@ def test_nan_from_a_hook_or_a_model_is_an_error_of_its_row(tmp_path: Path) -> No
     assert (answer.status, answer.fault.field) == (400, "rows[1].petal_length")
     assert "probability_setosa is nan" in answer.fault.message
     assert isinstance(model.answer(model.named([*zip(A, strict=True)])), Computed)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("2**64", "outputs[0].note is a whole number beyond 64 bits"),
+        ("-2**63 - 1", "outputs[0].note is a whole number beyond 64 bits"),
+        (r"'a\ud83d'", "outputs[0].note is a text with half of a surrogate pair"),
+    ],
+)
+@pytest.mark.parametrize("rows", [2, 20])
+def test_an_output_that_cannot_be_sent_is_an_error_of_its_row(
+    tmp_path: Path, value: str, message: str, rows: int
+) -> None:
+    iris_bundle(tmp_path / "iris", postprocess=UNSENDABLE % value)
+    model = Model.load(tmp_path / "iris", None)
+    answer = model.answer(model.named([*zip(*[A] * (rows - 1), B, strict=True)]))
+    assert isinstance(answer, Refused)
+    assert (answer.status, answer.fault.field) == (400, f"rows[{rows - 1}].petal_length")
+    assert message in answer.fault.message
+    fine = model.answer(model.named([*zip(*[A] * rows, strict=True)]))
+    assert isinstance(fine, Computed)
+    assert fine.columns[-1] == [2**64 - 1 if "2**" in value else "a"] * rows
+
+
+def test_a_name_of_an_output_that_cannot_be_sent_is_an_error(tmp_path: Path) -> None:
+    hook = r"""
+def postprocess(rows):
+    return rows.assign(**{"a\ud83d": 1.0})
+"""
+    iris_bundle(tmp_path / "iris", postprocess=hook)
+    model = Model.load(tmp_path / "iris", None)
+    answer = model.answer(model.named([*zip(A, strict=True)]))
+    assert isinstance(answer, Refused)
+    assert (answer.status, "half of a surrogate pair" in answer.fault.message) == (500, True)
 
 
 def test_an_output_that_no_message_holds_is_an_error_of_its_job(

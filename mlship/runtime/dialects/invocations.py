@@ -12,7 +12,7 @@ import msgspec
 
 from mlship.domain.bundle import Schema
 from mlship.domain.columns import Columns
-from mlship.runtime import http
+from mlship.runtime import elements, http
 from mlship.runtime.dialects import Call, Dialect, Predictions, predict, tables
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.http import Request
@@ -70,6 +70,7 @@ def _dialect(schema: Schema, release: str, forms: Mapping[str, _Reader]) -> Dial
         if media == tables.CSV:
             rows: _Received = tables.of_csv(request.body, schema)
         else:
+            elements.check_json(request.body, len(schema.inputs))
             rows = _rows(tables.decode(request.body), schema, forms)
         http.check_rows(len(rows))
         return Call(rows, tables.to_csv if http.wants(request, tables.CSV) else encode)

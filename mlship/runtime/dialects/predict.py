@@ -7,7 +7,7 @@ import msgspec
 
 from mlship.domain.bundle import ID, Schema
 from mlship.domain.columns import Columns
-from mlship.runtime import http
+from mlship.runtime import elements, http
 from mlship.runtime.decoder import RowDecoder
 from mlship.runtime.dialects import Call, Dialect, Predictions, tables
 from mlship.runtime.http import Request, Response
@@ -27,6 +27,7 @@ def dialect(schema: Schema, release: str) -> Dialect:
         if http.check_media(request, http.JSON, tables.CSV) == tables.CSV:
             rows: Sequence[Any] | Columns = tables.of_csv(request.body, schema)
         else:
+            elements.check_json(request.body, len(schema.inputs))
             rows = decoder.decode(request.body)
         http.check_rows(len(rows))
         return Call(rows, tables.to_csv if http.wants(request, tables.CSV) else encode)

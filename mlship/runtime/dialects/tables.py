@@ -14,7 +14,7 @@ import msgspec
 
 from mlship.domain.bundle import ID, Field, Schema, Value
 from mlship.domain.columns import Columns
-from mlship.runtime import http
+from mlship.runtime import elements, http
 from mlship.runtime.dialects import Predictions
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.http import Response
@@ -98,7 +98,9 @@ def of_csv(body: bytes, schema: Schema) -> Columns:
     fields = {field.name: field for field in schema.inputs}
     hint = f"send CSV in UTF-8 with the header {','.join(fields)}"
     try:
-        file = io.StringIO(body.decode("utf-8-sig"), newline="")
+        elements.check_csv(body, len(fields))
+        body.decode("utf-8-sig")  # the error says where in the body; below, it is decoded in pieces
+        file = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
         lines = list(islice(csv.reader(file, strict=True), http.MAX_ROWS + 2))
     except (csv.Error, UnicodeDecodeError) as error:
         raise RefusedRequest(f"the body is not CSV: {error}", hint=hint) from None

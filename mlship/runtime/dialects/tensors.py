@@ -7,13 +7,14 @@ tensor data extension of Triton, https://github.com/triton-inference-server/serv
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from mlship.domain.bundle import Field, Kind, Schema, Value
 from mlship.domain.columns import Columns
-from mlship.runtime import http
+from mlship.runtime import elements, http
 from mlship.runtime.faults import RefusedRequest
 
 
@@ -113,6 +114,8 @@ def _check_shape(tensor: Tensor, columns: int) -> None:
     elif not all(0 <= length <= http.BODY_BYTES for length in tensor.shape):
         message = f"{tensor.name[:80]} has a dimension that is negative or too large"
     else:
+        if tensor.shape[0] > elements.ROWS:
+            http.check_rows(tensor.shape[0])
         return
     raise RefusedRequest(message, field=f"{tensor.place}.shape", hint=_shapes(columns))
 
@@ -211,7 +214,12 @@ def _from_bytes(tensor: Tensor, raw: bytes | memoryview, count: int) -> Sequence
     import numpy as np
 
     if tensor.datatype == BYTES:
-        return list(_texts(tensor, raw))
+        texts = _texts(tensor, raw)
+        found: list[Any] = list(islice(texts, count))
+        more = sum(1 for _ in texts)  # not kept: a text of two bytes takes 72
+        if more:
+            raise _wrong_size(tensor, f"{count + more:,} values")
+        return found
     dtype = np.dtype(DATATYPES[tensor.datatype].dtype)
     if len(raw) != count * dtype.itemsize:
         raise _wrong_size(tensor, f"{len(raw):,} bytes")

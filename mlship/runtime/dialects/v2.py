@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from mlship.domain.bundle import Bundle, Schema
-from mlship.runtime import http
+from mlship.runtime import elements, http
 from mlship.runtime.dialects import Call, Dialect, Predictions, tensors
 from mlship.runtime.dialects.outputs import Output, Outputs, refuse_shared_memory
 from mlship.runtime.dialects.tensors import Tensor
@@ -63,6 +63,7 @@ def dialect(bundle: Bundle, release: str, version: str) -> Dialect:
 
     def decode(request: Request) -> Call:
         header, binary = _parts(request)
+        elements.check_json(header, len(bundle.schema.inputs))
         infer = _decode(header)
         rows = tensors.to_columns(_tensors(infer, binary), bundle.schema)
         wanted = [(output.name, output.parameters) for output in infer.outputs]

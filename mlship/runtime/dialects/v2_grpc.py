@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mlship.domain.bundle import Bundle, Value
-from mlship.runtime import http
-from mlship.runtime.dialects import Call, Dialect, Predictions, tensors
+from mlship.runtime import elements, http
+from mlship.runtime.dialects import Call, Dialect, Predictions, grpc_elements, tensors
 from mlship.runtime.dialects.grpc_messages import SERVICE, messages
 from mlship.runtime.dialects.outputs import Output, Outputs, refuse_shared_memory
 from mlship.runtime.dialects.tensors import Tensor
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.http import Request, Response
+from mlship.runtime.memory import SMALL_BODY
 
 ROUTE: Final = f"/{SERVICE}/ModelInfer"
 MEDIA: Final = "application/grpc"
@@ -42,11 +43,14 @@ def dialect(bundle: Bundle, release: str, version: str) -> Dialect:
         release: the name of the release, which responses have as a parameter.
         version: the version of the model in responses.
     """
-    outputs = Outputs(bundle)
+    outputs, columns = Outputs(bundle), len(bundle.schema.inputs)
     request_class = messages()["ModelInferRequest"]
 
     def decode(request: Request) -> Call:
         http.check_media(request, MEDIA)
+        most = elements.limit(columns)
+        if len(request.body) > SMALL_BODY:
+            elements.check(grpc_elements.count(request.body, most), columns)
         infer = _decode(request.body, request_class)
         if infer.model_name != bundle.name or infer.model_version not in ("", version):
             hint = f"the model is {bundle.name}, version {version}"
