@@ -7,7 +7,7 @@ been computed when its worker ended is not computed again: it may be what ended 
 import math
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from mlship import errors
 from mlship.domain.bundle import Bundle
@@ -15,11 +15,13 @@ from mlship.domain.digests import Digest
 from mlship.errors import MlshipError
 from mlship.runtime import refusals
 from mlship.runtime.faults import Fault, RefusedRequest
-from mlship.runtime.job_queue import JobQueue, refuse_late
+from mlship.runtime.job_queue import MESSAGE_SECONDS, JobQueue, refuse_late
 from mlship.runtime.jobs import Answer, Health, Job, Refused, complete
 from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
 from mlship.runtime.memory import Memory
 from mlship.runtime.pace import MANY, Pace
+from mlship.runtime.ports import Watcher
+from mlship.runtime.pressure import Pressure
 from mlship.runtime.processes import Events, Worker
 
 GRACE_SECONDS = 1.0
@@ -36,22 +38,6 @@ _SUSPECT = "the request may be the cause: check its rows before you send it agai
 _NO_ROOM = "requests that are not answered yet take all memory that is for them"
 
 Start = Callable[[Events], Worker]
-
-
-class Watcher(Protocol):
-    """Hears what the pool does, for metrics and for people."""
-
-    def sent(self, rows: int) -> None:
-        """Rows were sent to a worker in one message."""
-
-    def refused(self, reason: str) -> None:
-        """A request was dropped without an answer: `gone`."""
-
-    def restarted(self, *, hung: bool) -> None:
-        """A worker has ended and is started again."""
-
-    def note(self, text: str) -> None:
-        """Show a line to the operator."""
 
 
 class Slot:
@@ -135,6 +121,7 @@ class Pool:
         self._memory = Memory()
         self._is_due = False
         self._pace = Pace()
+        self._pressure = Pressure()
         self._load_seconds = 0.0
         self._restarts = self._hung = 0
         self._last_restart = ""
@@ -166,8 +153,11 @@ class Pool:
         """
         wait = self._wait()
         job.queued = self._clock()
+        is_standing = job.rows.size < MANY and self._is_standing(job)
         if wait and job.queued + wait + self._pace.of(job.rows.size) > job.deadline:
             raise self._refusal(wait, "the request would not be answered before its deadline")
+        if is_standing:
+            raise self._refusal(wait, "more requests arrive than it can answer")
         if not job.take(self._memory):
             raise self._refusal(self._wait(), _NO_ROOM)
         self._queue.append(job)
@@ -329,6 +319,17 @@ class Pool:
         seconds = self._pace.total(rows, large)
         return seconds / ready if ready else self._load_seconds + seconds
 
+    def _is_standing(self, job: Job) -> bool:
+        """Return whether small requests wait in too long a queue for too long.
+
+        Large ones are no sign of it: one takes a second, and what comes after it can wait so long.
+        """
+        ready = max(1, sum(slot.is_ready for slot in self._slots))
+        work = self._pace.of(job.rows.size) / ready
+        wait = self._pace.of(1) * (self._queue.rows - self._queue.large) / ready
+        # Beside what is computed, the next message waits.
+        return self._pressure.refuses(work, wait, max(MESSAGE_SECONDS, work), job.queued)
+
     def _check_jobs(self, slot: Slot, now: float) -> None:
         """Answer what is late in a worker, and end the worker if nothing else is in it."""
         for job in slot.jobs:
@@ -349,8 +350,9 @@ class Pool:
 
     def _end_silent(self, slot: Slot) -> None:
         """End a worker that does not answer, before the deadlines of those that wait for it."""
-        seconds = f"{slot.silent:.0f} s"
-        message = f"the model did not answer within {seconds}, while other requests waited"
+        message = (
+            f"the model did not answer within {slot.silent:.0f} s, while other requests waited"
+        )
         for job in slot.jobs:
             job.finish(Refused(Fault(message=message, hint=_SUSPECT), 504))
         slot.is_hung = True

@@ -65,3 +65,19 @@ class Server(Protocol):
 
     def end(self) -> None:
         """Count a request as answered or abandoned."""
+
+
+class Watcher(Protocol):
+    """Hears what the pool does, for metrics and for people."""
+
+    def sent(self, rows: int) -> None:
+        """Rows were sent to a worker in one message."""
+
+    def refused(self, reason: str) -> None:
+        """A request was dropped without an answer: `gone`."""
+
+    def restarted(self, *, hung: bool) -> None:
+        """A worker has ended and is started again."""
+
+    def note(self, text: str) -> None:
+        """Show a line to the operator."""

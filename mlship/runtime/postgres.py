@@ -11,11 +11,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from mlship.domain.columns import PIECE_ROWS
 from mlship.domain.lines import Inserted
 from mlship.domain.predicted import Batch
 from mlship.domain.prediction import Prediction
@@ -66,6 +68,51 @@ _encode = msgspec.json.Encoder().encode
 _HINT: Final = "check that the database is running, then retry the request"
 
 
+class Pieces:
+    """Predictions as rows, of which those of many are made when they are inserted, again each time.
+
+    Together, the rows of many take more memory than all else of a request.
+
+    Args:
+        predictions: the predictions.
+    """
+
+    def __init__(self, predictions: Batch) -> None:
+        is_small = len(predictions) <= PIECE_ROWS
+        self._rows = [row(prediction) for prediction in predictions] if is_small else []
+        self._predictions = () if is_small else predictions
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        """Return the rows in pieces."""
+        if self._rows:
+            yield self._rows
+        remaining = iter(self._predictions)
+        while piece := [row(prediction) for prediction in islice(remaining, PIECE_ROWS)]:
+            yield piece
+
+
+class Joined:
+    """The pieces of several requests, small ones as one.
+
+    Args:
+        requests: those of each.
+    """
+
+    def __init__(self, requests: Sequence[Iterable[list[Row]]]) -> None:
+        self._requests = requests
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        """Return the rows in pieces of at most about twice `PIECE_ROWS`."""
+        rows: list[Row] = []
+        for piece in chain.from_iterable(self._requests):
+            rows = [*rows, *piece] if rows else piece
+            if len(rows) >= PIECE_ROWS:
+                yield rows
+                rows = []
+        if rows:
+            yield rows
+
+
 class PostgresRecorder:
     """Inserts predictions into the table `mlship_predictions`, which it creates if needed.
 
@@ -92,7 +139,7 @@ class PostgresRecorder:
         Raises:
             UnavailableError: the recorder is closed.
         """
-        return self._commit.append([row(prediction) for prediction in predictions])
+        return self._commit.append(Pieces(predictions))
 
     def backlog(self) -> Backlog:
         """Return nothing: what is in the table is where it belongs."""
@@ -103,9 +150,8 @@ class PostgresRecorder:
         self._commit.close()
         self._database.close()
 
-    def _write(self, batch: list[list[Row]], since: float) -> None:
-        rows = [row for rows in batch for row in rows]
-        self._database.persist(rows, since + self._patience)
+    def _write(self, batch: list[Pieces], since: float) -> None:
+        self._database.persist(Joined(batch), since + self._patience)
 
 
 class Database:
@@ -127,8 +173,8 @@ class Database:
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
-    def persist(self, rows: Sequence[Row], deadline: float) -> None:
-        """Commit rows; retry until the deadline of the monotonic clock.
+    def persist(self, pieces: Iterable[Sequence[Row]], deadline: float) -> None:
+        """Commit pieces of rows together; retry until the deadline of the monotonic clock.
 
         Raises:
             UnavailableError: the rows could not be committed.
@@ -140,8 +186,7 @@ class Database:
         while True:
             try:
                 with self._answered() as connection:
-                    if rows:
-                        connection.execute(INSERT, columns(rows))
+                    _insert(connection, pieces)
             except psycopg.OperationalError as error:
                 if time.monotonic() + pause > deadline:
                     raise self._mapped(error) from error
@@ -264,6 +309,21 @@ def row(prediction: Prediction) -> Row:
         prediction.latency_ms,
         prediction.shadow,
     )
+
+
+def _insert(connection: "Connection", pieces: Iterable[Sequence[Row]]) -> None:
+    """Insert the first piece by one statement if there is no other, or all in a transaction."""
+    remaining = iter(pieces)
+    first = next(remaining, None)
+    if first is None:
+        return
+    second = next(remaining, None)
+    if second is None:
+        connection.execute(INSERT, columns(first))
+        return
+    with connection.transaction():
+        for piece in chain((first, second), remaining):
+            connection.execute(INSERT, columns(piece))
 
 
 def columns(rows: Sequence[Row]) -> list[list[object]]:

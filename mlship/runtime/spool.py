@@ -13,7 +13,7 @@ import shutil
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -112,13 +112,16 @@ class Spool:
             since = self._segments[0].first if self._segments else None
         return Backlog(rows=rows, since=since)
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Iterable[Row]) -> None:
         """Make rows durable.
 
         Raises:
             UnavailableError: the spool or the disk is full, or the disk failed; nothing was added.
         """
-        data = b"".join(map(lines.spooled, rows))
+        data, times = bytearray(), []
+        for row in rows:
+            data += lines.spooled(row)
+            times.append(row[3])
         with self._mutex:
             size = sum(segment.size for segment in self._segments) + self._damaged_bytes
             if size + len(data) > self._max_bytes:
@@ -126,18 +129,18 @@ class Spool:
                 hint = "make the database available, or increase observations.spool_mb"
                 raise UnavailableError(message, hint=hint)
             try:
-                self._open.write([data])
+                self._open.write([bytes(data)])
             except OSError as error:
                 message = f"the database is away, and the spool {self.folder} cannot be written: "
                 hint = "make the database available, or free disk space"
                 raise UnavailableError(f"{message}{error.strerror}", hint=hint) from error
             last = self._segments[-1] if self._segments else None
             if last is not None and last.path == self._open.path:
-                last.rows += len(rows)
+                last.rows += len(times)
                 last.size += len(data)
             else:
                 self._segments.append(
-                    _Segment(path=self._open.path, rows=len(rows), size=len(data), first=rows[0][3])
+                    _Segment(path=self._open.path, rows=len(times), size=len(data), first=times[0])
                 )
 
     def batch(self) -> list[Row]:

@@ -5,13 +5,14 @@ the files, and `delivery.py` for the way to the database.
 """
 
 from collections.abc import Callable
+from itertools import chain
 
 from mlship.domain.digests import Digest
 from mlship.domain.predicted import Batch
 from mlship.errors import MlshipError
 from mlship.runtime.delivery import Delivery
 from mlship.runtime.groups import Backlog, GroupCommit, Written
-from mlship.runtime.postgres import TABLES, Database, Row, is_about_rows, row
+from mlship.runtime.postgres import TABLES, Database, Joined, Pieces, is_about_rows
 from mlship.runtime.spool import Spools
 
 PATIENCE = 1.0
@@ -51,7 +52,7 @@ class SpoolingRecorder:
         Raises:
             UnavailableError: the recorder is closed.
         """
-        return self._commit.append([row(prediction) for prediction in predictions])
+        return self._commit.append(Pieces(predictions))
 
     def backlog(self) -> Backlog:
         """Return what is spooled and not delivered yet."""
@@ -67,15 +68,15 @@ class SpoolingRecorder:
         self._database.close()
         self._delivery.close(deadline)
 
-    def _write(self, batch: list[list[Row]], since: float) -> None:
-        rows = [row for rows in batch for row in rows]
+    def _write(self, batch: list[Pieces], since: float) -> None:
+        pieces = Joined(batch)
         if not self._delivery.is_away:
             try:
-                self._database.persist(rows, since + PATIENCE)
+                self._database.persist(pieces, since + PATIENCE)
             except MlshipError as error:
                 if is_about_rows(error):
                     raise
                 self._delivery.begin(error)
             else:
                 return
-        self._delivery.own.append(rows)
+        self._delivery.own.append(chain.from_iterable(pieces))

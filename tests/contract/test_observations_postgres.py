@@ -216,6 +216,24 @@ def test_a_role_that_may_not_change_former_tables_is_told_what_to_do(
     assert observations.take([outcome("a.0")], OURS).new == 1
 
 
+def test_many_predictions_are_inserted_in_pieces_and_all_or_none(postgres_url: str) -> None:
+    recorder = PostgresRecorder(postgres_url, "r0")
+    small = recorder.append([prediction("small.0")])
+    many = recorder.append([prediction(f"many.{number}") for number in range(2_500)])
+    for written in (small, many):
+        written.result(10)
+    with psycopg.connect(postgres_url) as connection:
+        query = "SELECT count(DISTINCT xmin::text) FROM mlship_predictions WHERE id LIKE 'many.%'"
+        assert connection.execute(query).fetchone() == (1,)
+    assert len(logged(postgres_url)) == 2_501
+    unfit = [prediction(f"unfit.{number}") for number in range(2_499)]
+    with pytest.raises(UnavailableError, match="NUL"):
+        recorder.append([*unfit, prediction("unfit\0.0")]).result(10)
+    recorder.append([prediction("after.0")]).result(10)
+    recorder.close()
+    assert len(logged(postgres_url)) == 2_502
+
+
 def test_a_table_that_was_dropped_is_made_again_for_the_next_request(
     postgres_server: Server, postgres_url: str
 ) -> None:

@@ -97,6 +97,35 @@ def test_a_request_that_ends_the_worker_costs_itself_alone(serve: Serve) -> None
     assert len(served.logged()) == 2, "what was not answered is not logged"
 
 
+KILLED = """
+import os, signal, time
+def preprocess(rows):
+    if len(rows) == 95_000:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rows
+"""
+
+
+def test_a_worker_that_is_killed_in_a_large_computation_costs_that_request_alone(
+    serve: Serve,
+) -> None:
+    """Four of these would not fit into the memory if that of the first three stayed taken."""
+    served = serve(preprocess=KILLED)
+    rows = b"[" + b",".join([json.dumps(SETOSA).encode()] * 95_000) + b"]"
+    usual = b"[" + b",".join([json.dumps(SETOSA).encode()] * 30_000) + b"]"
+    with httpx.Client(base_url=served.url, timeout=30) as client, ThreadPoolExecutor(1) as pool:
+        # From now on it is known how long such a request takes, so that nobody is refused for it.
+        assert client.post("/predict", content=usual).status_code == 200
+        for _ in range(4):
+            large = pool.submit(httpx.post, f"{served.url}/predict", content=rows, timeout=30)
+            until(lambda: "mlship_open_requests 2.0" in client.get("/metrics").text)
+            assert client.post("/predict", json=SETOSA).status_code == 200, "it waits"
+            assert large.result().status_code == 500
+            assert "SIGKILL while it computed this request" in large.result().text
+    assert len(served.logged()) == 30_004
+
+
 FORKING = """
 import os
 def preprocess(rows):

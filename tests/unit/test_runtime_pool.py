@@ -1,9 +1,10 @@
 """The pool: its queue, its deadlines, and workers that end or hang, on workers of the test."""
 
 import errno
+import math
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
 from mlship.runtime.link import Answers, Failed, Loaded, Unfit
 from mlship.runtime.memory import MEMORY_BYTES
 from mlship.runtime.pool import GRACE_SECONDS, SILENT_SECONDS, Pool
+from mlship.runtime.pressure import Pressure
 from mlship.runtime.processes import Events
 from tests.harness.bundles import iris_bundle
 
@@ -259,6 +261,100 @@ def test_a_large_request_is_not_taken_for_as_slow_as_its_rows_one_by_one(folder:
     assert [status_of(world, name) for name in world.answers] == [200] * 4
 
 
+class Arrivals:
+    """What becomes of requests, each of which takes its worker 20 ms, with a deadline of 1 s."""
+
+    EACH = 0.02
+
+    def __init__(self, world: World) -> None:
+        self.refusals: set[tuple[int, int | None]] = set()
+        self._world = world
+        self._due: dict[str, float] = {}
+        self._waits: dict[str, float] = {}
+        self._done_at: float | None = None
+
+    def arrive(self, times: Iterable[float]) -> None:
+        """Submit a request at each time, and have the worker answer in the meantime."""
+        for time in times:
+            self._work(time)
+            name = str(len(self._due))
+            self._due[name] = time
+            try:
+                self._world.submit(name, seconds=1.0)
+            except RefusedRequest as refusal:
+                self.refusals.add((refusal.status, refusal.retry_after))
+            self._begin()
+
+    def waits(self) -> list[float]:
+        """Return the seconds of those that were answered, in order, when all are."""
+        self._work(math.inf)
+        return sorted(self._waits.values())
+
+    def _begin(self) -> None:
+        self._world.turn()
+        if self._world.workers[0].jobs and self._done_at is None:
+            self._done_at = self._world.now + self.EACH * len(self._world.workers[0].jobs)
+
+    def _work(self, until: float) -> None:
+        while self._done_at is not None and self._done_at <= until:
+            self._world.now, self._done_at = self._done_at, None
+            self._world.workers[0].answer()
+            for name in self._world.answers.keys() - self._waits.keys():
+                assert status_of(self._world, name) == 200
+                self._waits[name] = self._world.now - self._due[name]
+            self._begin()
+        self._world.now = until
+
+
+@pytest.mark.parametrize("is_protected", [True, False])
+def test_a_standing_overload_costs_those_that_are_answered_no_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, is_protected: bool
+) -> None:
+    """Of four times what it bears, a worker does as much with a short queue as with a long one."""
+    if not is_protected:
+        monkeypatch.setattr(Pressure, "refuses", lambda *_: False)
+    world = World(folder)
+    world.load(seconds=Arrivals.EACH)
+    arrivals = Arrivals(world)
+    arrivals.arrive(number * 0.02 / 0.9 for number in range(90))  # 2 s of 0.9 of what it bears
+    assert not arrivals.refusals
+    arrivals.arrive(2 + number * 0.005 for number in range(12_000))  # 60 s
+    waits = arrivals.waits()
+    assert arrivals.refusals == {(429, 1)} if is_protected else {(429, 1), (429, 2)}
+    assert len(waits) > 0.98 * 62 / Arrivals.EACH, "it was never idle"
+    assert (waits[int(0.99 * len(waits))] < 0.07) is is_protected
+    assert (waits[len(waits) // 2] > 0.9) is not is_protected
+
+
+def test_a_burst_that_fits_into_the_deadline_is_answered_and_what_comes_after_it(
+    folder: Path,
+) -> None:
+    world = World(folder)
+    world.load(seconds=Arrivals.EACH)
+    arrivals = Arrivals(world)
+    for second in range(0, 20, 2):
+        arrivals.arrive([second + number * 0.001 for number in range(45)])  # 0.9 s of work
+        arrivals.arrive([second + 0.3, second + 0.6, second + 0.9, second + 1.2, second + 1.6])
+    assert not arrivals.refusals
+    assert len(arrivals.waits()) == 500
+
+
+def test_what_waits_for_a_large_request_is_no_standing_overload(folder: Path) -> None:
+    world = World(folder)
+    world.load(seconds=0.001, each=0.00002)
+    for number in range(20):
+        world.submit(f"large {number}", rows=50_000)
+        for beside in range(50):
+            world.submit(f"{number} {beside}")
+            world.pass_time(0.02)
+        world.turn()
+        while world.workers[0].jobs:
+            world.workers[0].answer()
+            world.turn()
+    assert {status_of(world, name) for name in world.answers} == {200}
+    assert len(world.answers) == 20 * 51
+
+
 def test_a_free_worker_refuses_nothing(folder: Path) -> None:
     world = World(folder)
     world.load(seconds=100.0)
@@ -322,6 +418,35 @@ def test_a_worker_that_ends_fails_only_what_it_computed(world: World) -> None:
     assert world.pool.health() == Health(
         is_ready=True, restarts=1, hung=0, last_restart="ended by signal SIGSEGV"
     )
+
+
+def test_a_worker_that_ends_in_a_large_computation_costs_what_it_computed(folder: Path) -> None:
+    """The request gets 500, those that wait are answered, and no memory stays taken."""
+    world = World(folder)
+    world.load(seconds=0.001, each=0.00002)
+    large = world.submit("large", rows=95_000, size=MEMORY_BYTES // 2)
+    world.turn()
+    waiting = [world.submit(name, size=1_000) for name in "ab"]
+    with pytest.raises(RefusedRequest):
+        world.pool.admit(MEMORY_BYTES // 2)
+    world.workers[0].kill()
+    world.pass_time(0.5)
+    assert status_of(world, "large") == 500
+    assert "ended by signal SIGKILL while it computed this request" in str(world.answers["large"])
+    large.release()  # as the exchange does when its client has read the response
+    world.pool.admit(MEMORY_BYTES // 2)
+    with pytest.raises(RefusedRequest) as refusal:
+        world.submit("in a hurry", seconds=-1)
+    assert refusal.value.status == 503, "the model is being started again"
+    world.load()
+    world.workers[1].answer()
+    assert [status_of(world, name) for name in "ab"] == [200, 200]
+    for job in waiting:
+        job.release()
+    world.pool.admit(MEMORY_BYTES), "nothing is taken"
+    assert world.notes == [
+        "a worker ended by signal SIGKILL while it computed large; another is started"
+    ]
 
 
 def test_a_worker_that_ends_again_is_started_later_each_time(world: World) -> None:

@@ -2,6 +2,7 @@ import errno
 import fcntl
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.predicted import Predicted
 from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
+from mlship.runtime import postgres
 from mlship.runtime.record import Recorder
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -235,3 +237,25 @@ def test_a_closed_log_refuses(tmp_path: Path) -> None:
     recorder.close()
     with pytest.raises(UnavailableError, match="closed"):
         recorder.append([prediction("late")])
+
+
+def test_the_rows_of_many_predictions_are_made_when_they_are_inserted() -> None:
+    """And again each time, since a database may have to be asked twice."""
+    predictions = [prediction(f"{number}.0") for number in range(2 * PIECE_ROWS + 1)]
+    taken: list[int] = []
+
+    class Counted(list[Prediction]):
+        def __iter__(self) -> Iterator[Prediction]:
+            for number, each in enumerate(predictions):
+                taken.append(number)
+                yield each
+
+    pieces = postgres.Joined(
+        [postgres.Pieces(predictions[:1]), postgres.Pieces(Counted(predictions))]
+    )
+    assert taken == []
+    first = next(iter(pieces))
+    assert (len(first), len(taken)) == (1 + PIECE_ROWS, PIECE_ROWS)
+    for _ in range(2):
+        rows = [row for piece in pieces for row in piece]
+        assert rows == [postgres.row(each) for each in [predictions[0], *predictions]]
