@@ -20,6 +20,7 @@ import argparse
 import csv
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -239,10 +240,10 @@ def make(folder: Path) -> Path:
     """Train the example, as a project whose batch reads the lake."""
     project = folder / "project"
     shutil.copytree(ROOT / "iris_example", project)
-    with (project / "mlship.yaml").open("a") as settings:
-        settings.write(
-            f"\nbatch: {{input: ../lake, output: scores, keep: [key], workers: {WORKERS}}}\n"
-        )
+    settings = project / "mlship.yaml"
+    others = re.sub(r"(?ms)^batch:.*?(?=^\S|\Z)", "", settings.read_text())
+    own = f"batch: {{input: ../lake, output: scores, keep: [key], workers: {WORKERS}}}"
+    settings.write_text(f"{others}\n{own}\n")
     (project / ".gitignore").write_text("scores\n.mlship\n")
     for command in (
         ["git", "init", "--quiet"],

@@ -77,6 +77,15 @@ class DataConfig(_Section, frozen=True):
         ),
     ] = ()
 
+    batch_rows: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="read the training rows so many at a time, and keep what model.preprocess "
+            "makes of them: for rows that do not fit in memory, where features do; Parquet and "
+            "tables only"
+        ),
+    ] = None
+
     @property
     def targets(self) -> tuple[str, ...]:
         """The columns to predict; none for a task without a target."""

@@ -1,8 +1,8 @@
 """The project's data as pandas reads them, and their schema."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
@@ -15,8 +15,9 @@ from mlship.adapters.checkout import datafiles, queries, tables
 from mlship.config.data import DataConfig, ReadConfig
 from mlship.config.explain import hint_of_reading
 from mlship.domain.bundle import Field, Kind
-from mlship.errors import ProjectError
-from mlship.training import csv
+from mlship.errors import ConfigError, ProjectError
+from mlship.training import batches, csv
+from mlship.training.batches import Batches
 from mlship.training.columns import field_of, fields_of, unified
 
 _FORMATS = (
@@ -47,12 +48,23 @@ class Target:
 
 @dataclass(frozen=True)
 class Data:
-    """Training and held-out rows: features and targets apart, with the types of pandas."""
+    """Training and held-out rows: features and targets apart, with the types of pandas.
+
+    Attributes:
+        train: all training rows, or a sample of them, whose index has the numbers of its rows.
+        batches: all training rows, if `train` is a sample.
+    """
 
     train: pd.DataFrame
     test: pd.DataFrame
     targets: tuple[Target, ...]
     fields: tuple[Field, ...]
+    batches: Batches | None = None
+
+    @property
+    def count(self) -> int:
+        """Return how many training rows there are."""
+        return len(self.train if self.batches is None else self.batches.targets)
 
     @property
     def only(self) -> Target:
@@ -94,35 +106,56 @@ def read(
     def rows_of(text: str) -> pd.DataFrame:
         return loaded[text] if text in loaded else load(root, text, config.read)
 
-    train, name = rows_of(config.train), config.train
-    _check_targets(train, config.targets, name)
+    if config.batch_rows is not None:
+        return _read_in_batches(root, config, rows_of)
+    train = rows_of(config.train)
+    _check_targets(train, config.targets, config.train)
     if config.test:
         test = rows_of(config.test)
         _check_targets(test, config.targets, config.test)
         _check_same_columns(train, test, config)
     else:
         train, test = _split(train, config)
+    return _data(train, test, train, config)
+
+
+def _read_in_batches(
+    root: Path, config: DataConfig, rows_of: Callable[[str], pd.DataFrame]
+) -> Data:
+    if not config.test or not config.targets:
+        lacks = "target" if config.test else "test"
+        message = f"mlship.yaml: data.batch_rows needs data.{lacks}"
+        hint = f"set data.{lacks}" + ("" if config.test else " to a file with the held-out rows")
+        raise ConfigError(message, hint=f"{hint}, or remove data.batch_rows")
+    test = rows_of(config.test)
+    _check_targets(test, config.targets, config.test)
+    train, known = batches.sampled(root, config, test)
+    _check_targets(known, config.targets, config.train)
+    _check_same_columns(train, test, config)
+    data = _data(train, test, known, config)
+    dtypes = {str(name): data.train[name].dtype for name in data.train.columns}
+    return replace(data, batches=Batches(root, config, dtypes, known))
+
+
+def _data(train: pd.DataFrame, test: pd.DataFrame, known: pd.DataFrame, config: DataConfig) -> Data:
+    """Return features and targets apart; `known` has the targets of all training rows."""
+    places = list(train.columns)
+    targets = []
+    for column in config.targets:
+        own, held_out = unified(column, known[column], test[column])
+        kind = field_of(column, own).kind
+        targets.append(Target(train=own, test=held_out, kind=kind, place=places.index(column)))
+    train, test = (part.drop(columns=list(config.targets)) for part in (train, test))
     for column in train.columns:
         train[column], test[column] = unified(column, train[column], test[column])
-    targets = tuple(_target(train, test, column) for column in config.targets)
-    train, test = (part.drop(columns=list(config.targets)) for part in (train, test))
     if not len(train.columns):
-        message = f"{name} has no column besides the target {', '.join(config.targets)}"
+        message = f"{config.train} has no column besides the target {', '.join(config.targets)}"
         raise ProjectError(message, hint="add the columns to predict from")
     return Data(
         train=train,
         test=test[train.columns],
-        targets=targets,
+        targets=tuple(targets),
         fields=_fields(train, test),
-    )
-
-
-def _target(train: pd.DataFrame, test: pd.DataFrame, name: str) -> Target:
-    return Target(
-        train=train[name],
-        test=test[name],
-        kind=field_of(name, train[name]).kind,
-        place=list(train.columns).index(name),
     )
 
 

@@ -20,6 +20,7 @@ from mlship.domain.bundle import Field
 from mlship.errors import ProjectError
 from mlship.runtime.hooks import checked
 from mlship.training import heldout, script
+from mlship.training.batches import Batches
 from mlship.training.blame import blame, called, hint_of_missing, one_process
 from mlship.training.columns import fields_of
 from mlship.training.data import Data, nearest
@@ -84,7 +85,11 @@ def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
     if hook is None:
         return Prepared(train=data.train, test=data.test, columns=data.fields)
     function = find(root, hook)
-    train = call_hook(root, hook, function, data.train)
+    train = (
+        call_hook(root, hook, function, data.train)
+        if data.batches is None
+        else _prepared_in_batches(root, hook, function, data.train, data.batches)
+    )
     test = call_hook(root, hook, function, data.test)
     _check_columns(hook, "the held-out rows", train, test)
     taken = next((name for name in data.names if name in train.columns), None)
@@ -101,6 +106,31 @@ def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
     _check_columns(hook, "fewer rows", train, back)
     _check_alike(hook, test.iloc[places], back, "a row in another place")
     return Prepared(train=train, test=test, columns=fields_of(pd.concat([train, test])))
+
+
+def _prepared_in_batches(
+    root: Path, hook: str, function: Function, sample: pd.DataFrame, batches: Batches
+) -> pd.DataFrame:
+    """Apply `preprocess` to one batch of rows after the other, and keep the features.
+
+    The rows of the sample are prepared once more, at once: their neighbours are others then.
+    """
+    parts: list[pd.DataFrame] = []
+    first = 1
+    for rows in batches.features():
+        parts.append(call_hook(root, hook, function, rows))
+        _check_columns(hook, f"rows {first} to {first + len(rows) - 1}", parts[0], parts[-1])
+        first += len(rows)
+    # One column at a time, so that not all features are there twice.
+    names = list(parts[0].columns)
+    columns = {name: pd.concat([p.pop(name) for p in parts], ignore_index=True) for name in names}
+    train = pd.DataFrame(columns, copy=False)
+    alone = call_hook(root, hook, function, sample)
+    _check_columns(hook, "a sample of the rows", train, alone)
+    numbers = sample.index.to_numpy()
+    where = "row {row} of " + batches.config.train + " among others"
+    _check_alike(hook, train.iloc[numbers], alone, where, numbers)
+    return train
 
 
 def hook(root: Path, name: str | None) -> Callable[[pd.DataFrame], pd.DataFrame] | None:
@@ -176,13 +206,25 @@ def _check_columns(hook: str, where: str, train: pd.DataFrame, other: pd.DataFra
     raise ProjectError(message, hint=hint)
 
 
-def _check_alike(hook: str, among: pd.DataFrame, other: pd.DataFrame, where: str) -> None:
-    """Refuse a hook that makes something else of the same rows elsewhere."""
+def _check_alike(
+    hook: str, among: pd.DataFrame, other: pd.DataFrame, where: str, numbers: Any = None
+) -> None:
+    """Refuse a hook that makes something else of the same rows elsewhere.
+
+    Args:
+        hook: its name.
+        among: what it makes of the rows.
+        other: what it makes of them elsewhere.
+        where: says where; `{row}` is replaced by a row's number, from 1.
+        numbers: of the rows, from 0, if `where` says them.
+    """
     for place, name in enumerate(among.columns):
         one, two = among.iloc[:, place], other.iloc[:, place]
         differing = np.flatnonzero(~_are_same(one, two))
         if len(differing):
-            message = f"{hook} returns {name} = {two.iloc[differing[0]]} for {where}, and "
+            row = differing[0] if numbers is None else numbers[differing[0]]
+            place_ = where.replace("{row}", str(row + 1))
+            message = f"{hook} returns {name} = {two.iloc[differing[0]]} for {place_}, and "
             message += f"{one.iloc[differing[0]]} for the same row among others"
             hint = "compute a row's features from that row only, and return the rows in the order "
             hint += "in which they came; fit the rest inside the model"

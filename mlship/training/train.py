@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from mlship.adapters.checkout.children import TrainRequest
-from mlship.config.project import ModelConfig
+from mlship.config.project import Config, ModelConfig
 from mlship.domain.bundle import ModelFormat
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
-from mlship.errors import ProjectError
+from mlship.errors import ConfigError, ProjectError
 from mlship.training import fit, heldout, seal
 from mlship.training.blame import proven
 from mlship.training.data import Data, read
@@ -56,6 +56,7 @@ def train(
         RefusedError, IntegrityError: a pickle is not allowed, or is another one.
     """
     root, config = request.root, request.config
+    _check_batches(config)
     data = read(root, config.data, loaded())
     prepared = fit.prepare(root, data, config.model.preprocess)
     rows = None if config.data.test else heldout.place_of(root, config, request.into)
@@ -73,11 +74,22 @@ def train(
     return Trained(
         bundle=digest,
         format=converted.model.format,
-        rows=len(data.train),
+        rows=data.count,
         features=len(data.fields),
         notes=(*converted.notes, *contract.limits_of(data.fields, converted.trial.fields)),
         profile=profile_of(data, converted.trial.original.task),
     )
+
+
+def _check_batches(config: Config) -> None:
+    if config.data.batch_rows is None:
+        return
+    if config.model.command is not None:
+        message = "mlship.yaml: data.batch_rows and model.command: a command reads its data itself"
+        raise ConfigError(message, hint="remove data.batch_rows, or name a function in model.train")
+    if config.model.preprocess is None:
+        message = "mlship.yaml: data.batch_rows needs model.preprocess, whose features are kept"
+        raise ConfigError(message, hint="name a function there, or remove data.batch_rows")
 
 
 def _converted(

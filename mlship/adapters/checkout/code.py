@@ -120,10 +120,11 @@ def settings_of(config: Config) -> Digest:
     """
     model = config.model
     shaping = {
-        **_without(config.data, {"train", "test", "slices"}),
+        **_without(config.data, {"train", "test", "slices", "batch_rows"}),
         **_without(model, {"params", "allow_pickle", "pickle_sha256", "quantiles"}),
         # A key that a project does not use leaves its digest as it was before there was the key.
         **({"quantiles": model.quantiles} if model.quantiles else {}),
+        **({"batch_rows": config.data.batch_rows} if config.data.batch_rows else {}),
         **({"report": config.report.include} if config.report.include else {}),
         "name": config.name,
         "pickle_sha256": model.pickle_sha256 if model.allow_pickle else None,

@@ -66,6 +66,27 @@ def rows_of(root: Path, text: str) -> Any:
         return table.to_pandas()
 
 
+def batches_of(root: Path, text: str, rows: int) -> Iterator[Any]:
+    """Yield the rows of a table's version or snapshot as batches of Arrow.
+
+    Args:
+        root: the project's folder.
+        text: the name of the data.
+        rows: in a batch, at most.
+
+    Raises:
+        ProjectError, ConfigError, UnavailableError: as `digest_of`.
+    """
+    if _is_iceberg(text):
+        with _iceberg(root, text) as table:
+            for batch in table.scan().to_arrow_batch_reader():
+                for start in range(0, batch.num_rows, rows):
+                    yield batch.slice(start, rows)
+        return
+    with _delta(root, text) as table:
+        yield from table.to_pyarrow_dataset().to_batches(batch_size=rows, batch_readahead=1)
+
+
 def _is_iceberg(text: str) -> bool:
     return text.endswith(_METADATA)
 
