@@ -15,6 +15,8 @@ _LONG_SECONDS: Final = 0.25
 """A queue that is shorter may be chance: requests do not arrive evenly."""
 _MEAN_SECONDS: Final = 1.0
 """Over about this time, the work that is asked for is compared with the time that passes."""
+_TOO_MUCH: Final = 1.25
+"""Clients who ask again when they have been answered ask for as much as can be done, not more."""
 
 
 class Pressure:
@@ -37,10 +39,10 @@ class Pressure:
         """
         self._load = self._load * exp((self._at - now) / _MEAN_SECONDS) + work / _MEAN_SECONDS
         self._at = now
-        if self._load < 1:
+        if self._load < _TOO_MUCH:
             self._is_standing = False
         if wait <= short:
             self._long_since = now
-        elif self._load >= 1 and wait >= _LONG_SECONDS and now - self._long_since >= BURST_SECONDS:
-            self._is_standing = True
+        elif wait >= _LONG_SECONDS and now - self._long_since >= BURST_SECONDS:
+            self._is_standing = self._load >= _TOO_MUCH
         return self._is_standing and wait > short

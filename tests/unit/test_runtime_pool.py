@@ -339,6 +339,14 @@ def test_a_burst_that_fits_into_the_deadline_is_answered_and_what_comes_after_it
     assert len(arrivals.waits()) == 500
 
 
+def test_clients_that_ask_again_when_they_are_answered_are_no_standing_overload() -> None:
+    """40 of them, of whom ten are answered at a time, keep 0.6 s of work in the queue."""
+    pressure = Pressure()
+    for number in range(1_000):
+        now = number * 10 * Arrivals.EACH
+        assert not any(pressure.refuses(Arrivals.EACH, 0.6, 0.02, now) for _ in range(10))
+
+
 def test_what_waits_for_a_large_request_is_no_standing_overload(folder: Path) -> None:
     world = World(folder)
     world.load(seconds=0.001, each=0.00002)
@@ -443,7 +451,7 @@ def test_a_worker_that_ends_in_a_large_computation_costs_what_it_computed(folder
     assert [status_of(world, name) for name in "ab"] == [200, 200]
     for job in waiting:
         job.release()
-    world.pool.admit(MEMORY_BYTES), "nothing is taken"
+    world.pool.admit(MEMORY_BYTES)  # nothing is taken
     assert world.notes == [
         "a worker ended by signal SIGKILL while it computed large; another is started"
     ]
