@@ -36,6 +36,8 @@ ORDER = ("integration", "contract", "docs", "architecture", "unit")
 """The folders in the order in which their tests begin: short tests fill the gaps at the end."""
 REAL = ("integration", "contract")
 """Their tests need processes, clocks and sockets, if not a service."""
+LONG = ("slow", "fits")
+"""Marks of unit tests that each run wherever a worker is free."""
 SECOND = "second cluster"
 LANES = {"two clusters": "cluster", "cluster": SECOND, "docker": "docker"}
 """The group of a service that one test at a time uses: clusters of one node, an engine that loses
@@ -66,7 +68,12 @@ def group(item: pytest.Item) -> str | None:
         return lanes[0]
     folder, *_, file = parts(item.path)
     # Their modules share a server or a trained project; those of other folders share nothing slow.
-    return file if folder in REAL else None
+    if folder in REAL:
+        return file
+    # For each test that ends, xdist looks at all groups that its worker had: thousands of groups
+    # of one quick test took more time than the tests.
+    is_long = any(item.get_closest_marker(mark) for mark in LONG)
+    return file if folder == "unit" and not is_long else None
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

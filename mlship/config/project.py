@@ -4,6 +4,7 @@ The reference page and the JSON schema for editors are generated from these clas
 type, the default and the description of each key.
 """
 
+import functools
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -321,8 +322,9 @@ class Config(_Section, frozen=True):
     ] = None
 
 
+@functools.cache
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of mlship.yaml, for editors."""
+    """Return the JSON schema of mlship.yaml, for editors. It is read, never changed."""
     schema = msgspec.json.schema(Config)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -35,6 +35,8 @@ BASE = "localhost:5000/library/python:3.11-slim"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 LAYER = gzip.compress(b"the base's archive" * 1000, mtime=0)
+LIBRARY = random.Random(7).randbytes(1_300_000)
+"""More than is sent to a registry in one request, and no more: each image compresses it."""
 
 
 def base_image(
@@ -119,7 +121,7 @@ class Wheels:
         self.fetched.append(lock)
         code = {
             "uvloop/__init__.py": b"x = 1\n",
-            "uvloop/loop.so": random.Random(7).randbytes(3_000_000),
+            "uvloop/loop.so": LIBRARY,
         }
         return [
             wheel(into, "uvloop", code),

@@ -21,19 +21,24 @@ def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def tmp_path(_folders: Iterator[Path]) -> Path:
+def _folder(_folders: Iterator[Path]) -> Path:
+    """Return the path of the test's own folder, which most tests do not need."""
+    return next(_folders)
+
+
+@pytest.fixture
+def tmp_path(_folder: Path) -> Path:
     """Return a folder of the test's own; pytest's looks at those of all tests before it."""
-    folder = next(_folders)
-    folder.mkdir()
-    return folder
+    _folder.mkdir()
+    return _folder
 
 
 @pytest.fixture(autouse=True)
-def _no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_machine(monkeypatch: pytest.MonkeyPatch, _folder: Path) -> None:
     def refuse(*what: Any, **_: Any) -> NoReturn:
         raise AssertionError(f"a unit test touches the machine: {what[1:] or what}")
 
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(_folder / "home"))

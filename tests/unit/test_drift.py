@@ -1,6 +1,7 @@
 """Production that somebody changed by hand, in two clusters: told, refused, undone or accepted."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from mlship.steps.traffic import traffic
 from tests.fakes import cluster as clusters
 from tests.fakes import ports
 from tests.fakes.cluster import IMAGE, SCOPE
+from tests.fakes.ports import FakeClock
+from tests.fakes.store import FakeLedger, FakeStore
 from tests.harness.samples import better, nothing, release
 
 ONE, TWO = release("one"), release("two")
@@ -56,22 +59,57 @@ class Shop(NamedTuple):
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: bytes) -> Shop:
     """Give champion ONE in blue, and challenger TWO in green with 10 %, fit to be promoted."""
-    monkeypatch.setattr(compatibility, "checked", lambda *_: [])
-    clusters.at_once(monkeypatch)
+    made = empty(tmp_path, monkeypatch)
+    for part, values in zip(parts_of(made), pickle.loads(filled), strict=True):  # noqa: S301
+        vars(part).update(values)
+    for _ in made.here.store._versions:
+        made.here.store._clock()
+    return made
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Deploy ONE and TWO once; each test begins with a copy of what that wrote."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = empty(tmp_path_factory.mktemp("shop"), patch)
+        here = made.here
+        for each in (ONE, TWO):
+            prove(here, each)
+            deploy_production(here.pipeline, each)
+        here.pipeline.learn(TWO, "evaluate", "passed", better(), Saw(champion=ONE.id))
+        approve(here.pipeline, TWO, "grace@example.org")
+        return pickle.dumps(
+            [{name: vars(part)[name] for name in KEPT[type(part)]} for part in parts_of(made)]
+        )
+
+
+KEPT: dict[type, tuple[str, ...]] = {
+    FakeClock: ("now",),
+    FakeLedger: ("stored",),
+    FakeStore: ("_bundles", "_versions"),
+    clusters.FakeApiServer: ("objects", "writes", "_version"),
+}
+"""What a deployment writes, by its place."""
+
+
+def parts_of(shop: Shop) -> list[Any]:
+    here = shop.here
+    return [here.clock, here.ledger, here.store, *shop.world.servers.values()]
+
+
+def empty(folder: Path, patch: pytest.MonkeyPatch) -> Shop:
+    patch.setattr(compatibility, "checked", lambda *_: [])
+    clusters.at_once(patch)
     world = clusters.World(replicas=2)
     policy = PromotePolicy(min_labels=50, approvals=1)
-    gates = GatesConfig(promote=policy)
     targets = {"production": world.target._config}
-    config = msgspec.structs.replace(ports.CONFIG, targets=targets, gates=gates)
-    here = ports.world(tmp_path, config)
+    config = msgspec.structs.replace(
+        ports.CONFIG, targets=targets, gates=GatesConfig(promote=policy)
+    )
+    here = ports.world(folder, config)
     here.targets["production"] = world.target
-    for made in (ONE, TWO):
-        prove(here, made)
-        deploy_production(here.pipeline, made)
-    here.pipeline.learn(TWO, "evaluate", "passed", better(), Saw(champion=ONE.id))
-    approve(here.pipeline, TWO, "grace@example.org")
     return Shop(here, world)
 
 

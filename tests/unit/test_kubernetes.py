@@ -45,6 +45,9 @@ from mlship.errors import (
 )
 from tests.harness.samples import release
 
+TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Nobody connects: to read all certificates of the system takes longer than a test."""
+
 GKE = GkeConfig(project="iris-1", location="europe-west1", cluster="staging")
 ONE, TWO = slot_of(release("one")), slot_of(release("two"))
 SCOPE = Scope(project="iris", target="staging")
@@ -630,7 +633,7 @@ class Server:
         return found
 
     def api(self) -> Api:
-        reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
+        reached = Access(name="context a", server="https://a", trust=TRUST)
         return Api(door_to(self, self.waits.append), reached, "iris")
 
 
@@ -705,7 +708,7 @@ def test_a_silent_server_is_asked_once() -> None:
 
 def test_a_password_in_the_servers_address_is_not_shown() -> None:
     given = "https://ada:s3cret@a"
-    reached = Access(name="context a", server=given, trust=ssl.create_default_context())
+    reached = Access(name="context a", server=given, trust=TRUST)
     for answer in (httpx.ConnectTimeout("timed out"), httpx.Response(200, json={})):
         api = Api(door_to(Server(answer), lambda _: None), reached, "iris")
         with pytest.raises(UnavailableError, match="https://a ") as caught:
@@ -823,7 +826,7 @@ class Reviewed:
         return httpx.Response(200, json=found)
 
     def review(self, gke: GkeConfig | None = None, settings: KubernetesConfig | None = None) -> str:
-        reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
+        reached = Access(name="context a", server="https://a", trust=TRUST)
         own = Api(door_to(self, lambda _: None), reached, "iris")
         return access_review.of(own, SCOPE, TargetConfig(gke=gke, kubernetes=settings or behind()))
 

@@ -35,6 +35,9 @@ from mlship.errors import (
 from tests.harness.samples import release
 from tests.unit.test_kubernetes import answer, door_to, thing
 
+TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Nobody connects: to read all certificates of the system takes longer than a test."""
+
 ONE, TWO, OLD = slot_of(release("one")), slot_of(release("two")), slot_of(release("old"))
 SCOPE = Scope(project="iris", target="staging")
 DIGEST = Digest("sha256:" + "a" * 64)
@@ -276,7 +279,7 @@ def api(objects: dict[str, Any], *, has_gateways: bool = True) -> Api:
         found = objects.get(f"{kind.rpartition('/')[2]}/{name}")
         return httpx.Response(200, json=found) if found else answer(404, "no", "NotFound")
 
-    reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
+    reached = Access(name="context a", server="https://a", trust=TRUST)
     return Api(door_to(server, lambda _: None), reached, "iris")
 
 
@@ -354,7 +357,7 @@ def counting(*pods: dict[str, Any], pages: dict[str, httpx.Response]) -> router.
         listed = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(pods)}
         return httpx.Response(200, json=listed)
 
-    reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
+    reached = Access(name="context a", server="https://a", trust=TRUST)
     opened = Api(door_to(server, lambda _: None), reached, "iris")
     return router.Traffic(opened, SCOPE, settings())
 

@@ -15,6 +15,7 @@ from mlship.errors import ConfigError
 from mlship.templates import names, outside, workflows
 from mlship.templates.project import Plan, carry_out
 from tests.harness.workflows import SOURCE, config
+from tests.harness.workflows import parsed as workflow
 from tests.unit.test_templates import plan
 
 KINDS = ["develop", "feature", "main", "release"]
@@ -64,7 +65,7 @@ def test_each_project_is_named_by_its_folder_and_leaves_the_others_alone(top: Pa
 def test_names_groups_and_filters_are_the_projects_own(top: Path) -> None:
     for folder in ("", "models/churn", "models/fraud", "old/churn"):
         init(top, folder, folder.replace("/", "-") or "all")
-    parsed = {name: yaml.safe_load(text) for name, text in texts(top).items()}
+    parsed = {name: workflow(text) for name, text in texts(top).items()}
     assert len(parsed) == 16
     assert len({one["name"] for one in parsed.values()}) == 16
     assert len({one["concurrency"]["group"] for one in parsed.values()}) == 16

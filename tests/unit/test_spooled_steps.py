@@ -17,9 +17,9 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.retire import retire
 from mlship.steps.spooled import check_delivered
 from tests.harness.samples import release
-from tests.unit.test_drift import ONE, TWO, Shop, prove, shop
+from tests.unit.test_drift import ONE, TWO, Shop, filled, prove, shop
 
-__all__ = ["shop"]
+__all__ = ["filled", "shop"]
 
 ROWS = Spool(name="r2-ab", slot="r2", release=TWO.id, rows=7, since=None, silent_seconds=1)
 SILENT = msgspec.structs.replace(ROWS, rows=0, silent_seconds=300)

@@ -6,14 +6,13 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
 from mlship.config.backends import LedgerConfig
 from mlship.config.trust import SignerConfig, TrustConfig
 from mlship.domain import sessions
 from mlship.domain.storage import storage
 from mlship.templates import workflows
-from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
+from tests.harness.workflows import PROJECTS, SOURCE, committed, config, parsed, rendered
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "pull-requests.md"
 OWN = re.compile(r"secrets\.(own_\w+)")
@@ -52,7 +51,7 @@ def table() -> dict[str, Row]:
 def reviewed(texts: dict[str, str]) -> list[dict[str, Any]]:
     """Return the jobs of each workflow that runs for a pull request, by their names."""
     found = [
-        yaml.safe_load(text)["jobs"]
+        parsed(text)["jobs"]
         for name, text in texts.items()
         if re.search(r"(?:^|[/-])(?:feature|release)\.yml$", name)
     ]
@@ -160,7 +159,7 @@ def test_only_jobs_of_reviewed_code_have_an_identity_that_signs() -> None:
 def test_a_job_makes_its_key_before_it_records_anything() -> None:
     found = 0
     for text in _signing().values():
-        for name, job in yaml.safe_load(text)["jobs"].items():
+        for name, job in parsed(text)["jobs"].items():
             steps = [str(step.get("run", step.get("uses", ""))) for step in job["steps"]]
             records = [place for place, step in enumerate(steps) if RECORDS.search(step)]
             if not records or job.get("environment") in (None, "review"):
