@@ -17,6 +17,7 @@ from mlship.errors import UnavailableError
 if TYPE_CHECKING:
     from mlship.reports.report import Report
     from mlship.steps.status import Status
+    from mlship.steps.trace import Trace
 
 
 def doctor(
@@ -140,6 +141,11 @@ def trace(
     if options.json:
         output.as_json(result)
         return
+    output.table("", ("field", "value"), _traced(result))
+
+
+def _traced(result: "Trace") -> list[tuple[str, str]]:
+    """Return what is shown of a prediction: names and values."""
     logged, release = result.prediction, result.release
     time = f"{logged.time:%Y-%m-%d %H:%M:%S} UTC"
     rows = [
@@ -170,7 +176,7 @@ def trace(
         rows.append(("reproduced", f"the same: {result.reproduced}"))
     if result.shadow_reproduced is not None:
         rows.append(("shadow reproduced", f"the same: {result.shadow_reproduced}"))
-    output.table("", ("field", "value"), rows)
+    return rows
 
 
 def report(

@@ -350,9 +350,7 @@ class Pool:
 
     def _end_silent(self, slot: Slot) -> None:
         """End a worker that does not answer, before the deadlines of those that wait for it."""
-        message = (
-            f"the model did not answer within {slot.silent:.0f} s, while other requests waited"
-        )
+        message = f"the model did not answer within {slot.silent:.0f} s, while others waited"
         for job in slot.jobs:
             job.finish(Refused(Fault(message=message, hint=_SUSPECT), 504))
         slot.is_hung = True

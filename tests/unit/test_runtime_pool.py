@@ -584,7 +584,7 @@ def test_a_silent_worker_is_replaced_before_the_deadline_of_those_that_wait(worl
     answer = world.answers["silent"]
     assert isinstance(answer, Refused)
     assert answer.status == 504
-    assert "did not answer within 10 s, while other requests waited" in answer.fault.message
+    assert "did not answer within 10 s, while others waited" in answer.fault.message
     world.pass_time(0.1)
     assert world.notes == [
         "a worker that did not answer was ended while it computed silent; another is started"
