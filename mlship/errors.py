@@ -128,6 +128,12 @@ def shown(address: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1***", f"{scheme}{separator}{rest}")
 
 
+def first_line(error: Exception) -> str:
+    """Return what an error of a library says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
 def fault_of(error: Exception) -> str:
     """Return what is wrong with a document that was read, from the error of its reader."""
     if isinstance(error, KeyError):

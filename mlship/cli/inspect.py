@@ -172,10 +172,8 @@ def _traced(result: "Trace") -> list[tuple[str, str]]:
         for record in result.evidence
     ]
     rows += [(f"attached: {name}", digest) for name, digest in result.attached.items()]
-    if result.reproduced is not None:
-        rows.append(("reproduced", f"the same: {result.reproduced}"))
-    if result.shadow_reproduced is not None:
-        rows.append(("shadow reproduced", f"the same: {result.shadow_reproduced}"))
+    again = {"reproduced": result.reproduced, "shadow reproduced": result.shadow_reproduced}
+    rows += [(name, f"the same: {row}") for name, row in again.items() if row is not None]
     return rows
 
 

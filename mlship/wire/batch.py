@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlship.adapters.rows.beam import BeamWorkers
-from mlship.adapters.rows.delta_runs import ADDRESS, DeltaOutputs
+from mlship.adapters.rows.delta_runs import DeltaOutputs
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.adapters.rows.object_runs import ObjectRuns
 from mlship.adapters.rows.outputs import OutputFiles
@@ -14,6 +14,7 @@ from mlship.adapters.rows.runs import FolderRuns, ManifestFiles
 from mlship.adapters.rows.spark import SparkWorkers
 from mlship.adapters.rows.table_runs import TableRuns
 from mlship.adapters.rows.workers import ChildWorkers, processors
+from mlship.adapters.tables.delta import ADDRESS
 from mlship.config.project import Config
 from mlship.domain import digests
 from mlship.domain.batch_ports import OpenRuns, Runs, Workers

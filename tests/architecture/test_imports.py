@@ -21,11 +21,15 @@ REPLICA = "mlship.adapters.targets.replica"
 DOORS = {"mlship.adapters.http", "mlship.adapters.mlflow"}
 REGISTRY = "mlship.adapters.images.registry"
 ARTIFACTS = {"mlship.adapters.artifacts"}
+TABLES = {"mlship.adapters.tables"}
+"""Tables of a lake are data of a training and of a batch."""
 EXCEPTIONS = {
     "mlship.adapters.artifacts": {REGISTRY},
+    "mlship.adapters.checkout": TABLES,
     # For Google's token.
     "mlship.adapters.keys": {"mlship.adapters.targets.gke"},
     "mlship.adapters.ledgers": ARTIFACTS,
+    "mlship.adapters.rows": TABLES,
     "mlship.adapters.stores": ARTIFACTS,
     "mlship.adapters.targets.gke": {"mlship.adapters.targets.kubernetes"},
     "mlship.adapters.targets.google": {
@@ -48,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "mlship.adapters.load": SHARED | {"mlship.adapters.load"},
     "mlship.adapters.mlflow": SHARED | DOORS,
     "mlship.adapters.artifacts": SHARED | {"mlship.adapters.artifacts", REGISTRY},
-    "mlship.adapters.checkout": SHARED | {"mlship.adapters.checkout"},
+    "mlship.adapters.checkout": SHARED | TABLES | {"mlship.adapters.checkout"},
     "mlship.adapters.forges": SHARED | DOORS | {"mlship.adapters.forges"},
     "mlship.adapters.images": SHARED | DOORS | {"mlship.adapters.images"},
     "mlship.adapters.keys": SHARED
@@ -56,9 +60,10 @@ ARROWS: dict[str, set[str]] = {
     | {"mlship.adapters.keys", "mlship.adapters.targets.gke"},
     "mlship.adapters.ledgers": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.ledgers"},
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
-    "mlship.adapters.rows": SHARED | {"mlship.adapters.rows"},
+    "mlship.adapters.rows": SHARED | TABLES | {"mlship.adapters.rows"},
     "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},
     "mlship.adapters.streams": SHARED | {"mlship.adapters.streams"},
+    "mlship.adapters.tables": SHARED | TABLES,
     "mlship.adapters.targets.envoy": SHARED | {ENVOY},
     REPLICA: SHARED,
     "mlship.adapters.targets.local": SHARED

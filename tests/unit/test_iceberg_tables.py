@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from mlship.adapters.checkout import datafiles
 from mlship.adapters.rows import iceberg
 from mlship.adapters.rows.listing import LakeFiles
+from mlship.adapters.tables import iceberg as iceberg_tables
 from mlship.config.data import DataConfig
 from mlship.errors import ConfigError, NotFoundError, ProjectError
 from mlship.training.data import load, read
@@ -143,6 +145,6 @@ def test_a_batch_refuses_files_that_are_not_the_rows(
     task = SimpleNamespace(delete_files=deletes, file=file)
     scan = SimpleNamespace(plan_files=lambda: [task])
     table = SimpleNamespace(metadata=SimpleNamespace(schemas=[]), scan=lambda: scan)
-    monkeypatch.setattr(iceberg, "_opened", lambda *_: table)
+    monkeypatch.setattr(iceberg_tables, "opened", lambda *_: nullcontext(table))
     with pytest.raises(ConfigError, match=says):
         iceberg.files_of("s3://lake/1.metadata.json", "s3://lake/1.metadata.json")

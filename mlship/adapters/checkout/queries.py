@@ -14,7 +14,7 @@ from typing import Final
 
 from mlship.config import installation
 from mlship.domain import databases
-from mlship.errors import ConfigError, ProjectError, UnavailableError, shown
+from mlship.errors import ConfigError, ProjectError, UnavailableError, first_line, shown
 
 _SECONDS: Final = 10
 _LOGIN: Final = (
@@ -88,14 +88,9 @@ def _faults_of(text: str) -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
-        message = f"data at {address} cannot be read: {_first_line(error)}"
+        message = f"data at {address} cannot be read: {first_line(error)}"
         raise UnavailableError(message, hint=f"check the network; {_LOGIN}") from error
     except psycopg.Error as error:
-        message = f"the database refuses the query {name}: {_first_line(error)}"
+        message = f"the database refuses the query {name}: {first_line(error)}"
         hint = "correct the file: it is one SELECT, and the user may read what it names"
         raise ProjectError(message, hint=hint) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

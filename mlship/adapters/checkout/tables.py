@@ -6,29 +6,27 @@ table is named by one of its metadata files, whose current snapshot is read: the
 a file that ends in .metadata.json.
 """
 
-import importlib
-import importlib.util
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from mlship.adapters.tables import delta, iceberg
+from mlship.adapters.tables.faults import Reader
 from mlship.domain import digests
 from mlship.domain.digests import Digest
-from mlship.errors import ConfigError, MlshipError, ProjectError, UnavailableError
+from mlship.errors import ProjectError
 
-_ADDRESS: Final = "delta+"
-_LOG: Final = "_delta_log"
 _VERSION: Final = re.compile(r"(.*)\?version=([0-9]{1,18})", re.DOTALL)
-_METADATA: Final = ".metadata.json"
-_OWN_IO: Final = "py-io-impl"
+_READER: Final = Reader(
+    setting="data.train or data.test", missing=ProjectError, invalid=ProjectError
+)
 
 
 def is_table(root: Path, text: str) -> bool:
     """Tell whether data of this name are a table."""
-    is_folder = "://" not in text and (root / text / _LOG).is_dir()
-    return text.startswith(_ADDRESS) or _is_iceberg(text) or is_folder
+    is_folder = "://" not in text and (root / text / delta.LOG).is_dir()
+    return text.startswith(delta.ADDRESS) or _is_iceberg(text) or is_folder
 
 
 def digest_of(root: Path, text: str) -> Digest:
@@ -88,71 +86,17 @@ def batches_of(root: Path, text: str, rows: int) -> Iterator[Any]:
 
 
 def _is_iceberg(text: str) -> bool:
-    return text.endswith(_METADATA)
+    return text.endswith(iceberg.METADATA)
 
 
-@contextmanager
-def _iceberg(root: Path, text: str) -> Iterator[Any]:
-    if importlib.util.find_spec("pyiceberg") is None:
-        message = f"the Iceberg table {text} needs the library pyiceberg"
-        raise ConfigError(message, hint="pip install pyiceberg pyarrow")
-    try:
-        yield _static(text, text if "://" in text else str((root / text).absolute()))
-    except MlshipError:
-        raise
-    except FileNotFoundError as error:
-        message = f"a file of the Iceberg table {text} is missing: {_first_line(error)}"
-        hint = "correct data.train or data.test; a snapshot that expired has no files any more"
-        raise ProjectError(message, hint=hint) from error
-    except (ImportError, ModuleNotFoundError) as error:
-        message = f"the Iceberg table {text} needs a library: {error}"
-        raise ConfigError(message, hint="pip install pyiceberg pyarrow") from error
-    except OSError as error:
-        message = f"the Iceberg table {text} cannot be read: {_first_line(error)}"
-        raise UnavailableError(message, hint="check the network and the credentials") from error
-    except Exception as error:  # pyiceberg raises all kinds of errors for an invalid file
-        message = f"the Iceberg table {text} cannot be read: {_first_line(error)}"
-        raise ProjectError(message, hint="name a metadata file that the table has") from error
+def _iceberg(root: Path, text: str) -> AbstractContextManager[Any]:
+    address = text if "://" in text else str((root / text).absolute())
+    return iceberg.opened(address, text, _READER)
 
 
-def _static(text: str, address: str) -> Any:
-    tables: Any = importlib.import_module("pyiceberg.table")
-    stores: Any = importlib.import_module("pyiceberg.io")
-    serializers: Any = importlib.import_module("pyiceberg.serializers")
-    file = stores.load_file_io(location=address).new_input(address)
-    # A table's own properties may name a class to import; data do not choose what code runs.
-    if _OWN_IO in serializers.FromInputFile.table_metadata(file).properties:
-        message = f"the Iceberg table {text} names code in its property {_OWN_IO}"
-        raise ProjectError(message, hint=f"remove the property {_OWN_IO} from the table")
-    return tables.StaticTable.from_metadata(address)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
-
-
-@contextmanager
-def _delta(root: Path, text: str) -> Iterator[Any]:
-    if importlib.util.find_spec("deltalake") is None:
-        message = f"the Delta table {text} needs the library deltalake"
-        raise ConfigError(message, hint="pip install deltalake pyarrow")
-    deltalake: Any = importlib.import_module("deltalake")
-    faults: Any = importlib.import_module("deltalake.exceptions")
-    address, version = text.removeprefix(_ADDRESS), None
-    if text.startswith(_ADDRESS) and (match := _VERSION.fullmatch(address)):
+def _delta(root: Path, text: str) -> AbstractContextManager[Any]:
+    address, version = text.removeprefix(delta.ADDRESS), None
+    if text.startswith(delta.ADDRESS) and (match := _VERSION.fullmatch(address)):
         address, version = match[1], int(match[2])
     place = address if "://" in address else str(root / address)
-    try:
-        yield deltalake.DeltaTable(place, version=version)
-    except faults.TableNotFoundError as error:
-        message = f"there is no Delta table {text}"
-        raise ProjectError(message, hint="correct data.train or data.test") from error
-    except ImportError as error:
-        message = f"the Delta table {text} needs a library: {error}"
-        raise ConfigError(message, hint="pip install pyarrow") from error
-    except (faults.DeltaError, OSError) as error:
-        message = f"the Delta table {text} cannot be read: {_first_line(error)}"
-        hint = "check the network and the credentials"
-        hint += "" if version is None else ", and that the table still has this version"
-        raise UnavailableError(message, hint=hint) from error
+    return delta.opened(place, text, _READER, version)

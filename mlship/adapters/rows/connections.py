@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from mlship.config import installation
-from mlship.errors import ConfigError, UnavailableError
+from mlship.errors import ConfigError, UnavailableError, first_line
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error
@@ -61,12 +61,6 @@ def connected(
         raise refused(error) from error
     except psycopg.Error as error:
         raise refused(error) from error
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _grant(reason: str) -> str:

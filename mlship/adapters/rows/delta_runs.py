@@ -6,7 +6,6 @@ The manifest is in the metadata of the commit, which the log keeps as long as it
 """
 
 import importlib
-import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from mlship.adapters.rows import table_runs
-from mlship.adapters.rows.connections import first_line
+from mlship.adapters.tables.delta import ADDRESS
+from mlship.adapters.tables.faults import check_installed
 from mlship.domain.batch import Manifest, Plan
 from mlship.domain.bundle import ID, Field, Kind
 from mlship.errors import (
@@ -25,10 +25,10 @@ from mlship.errors import (
     MlshipError,
     ProjectError,
     UnavailableError,
+    first_line,
     shown,
 )
 
-ADDRESS: Final = "delta+"
 _RUN: Final = "mlship.run"
 _MANIFEST: Final = "mlship.manifest"
 _VERSION: Final = 1
@@ -60,9 +60,7 @@ class DeltaOutputs:
     def __init__(self, root: Path, address: str, fields: Sequence[Field]) -> None:
         place = address.removeprefix(ADDRESS)
         self._shown = ADDRESS + shown(place)
-        if importlib.util.find_spec("deltalake") is None:
-            message = f"the Delta table {self._shown} needs the library deltalake"
-            raise ConfigError(message, hint="pip install deltalake")
+        check_installed("deltalake", f"the Delta table {self._shown}")
         if "?" in place:
             message = f"batch.output {self._shown} names a version, and rows go to the latest one"
             raise ConfigError(message, hint="remove what begins with ?")

@@ -4,18 +4,14 @@ A batch reads the files as they are, so a table whose rows or names are not thos
 refused: rows that are deleted by another file, and columns that have another name in older files.
 """
 
-import importlib
-import importlib.util
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final
 
-from mlship.adapters.rows.connections import first_line
-from mlship.errors import ConfigError, MlshipError, NotFoundError, UnavailableError
+from mlship.adapters.rows.tables import READER
+from mlship.adapters.tables import iceberg
+from mlship.errors import ConfigError
 
-METADATA: Final = ".metadata.json"
-_OWN_IO: Final = "py-io-impl"
 _EXPORT: Final = "export the snapshot to Parquet, and name its folder; or compact the table"
 
 
@@ -31,11 +27,7 @@ def files_of(address: str, text: str) -> Sequence[str]:
         ConfigError: pyiceberg is not installed, or the files alone do not show the rows.
         UnavailableError: the table cannot be read.
     """
-    if importlib.util.find_spec("pyiceberg") is None:
-        message = f"the Iceberg table {text} needs the library pyiceberg"
-        raise ConfigError(message, hint="pip install pyiceberg")
-    with _faults_of(text):
-        table = _opened(address, text)
+    with iceberg.opened(address, text, READER) as table:
         if renamed := _renamed(table.metadata.schemas):
             message = f"the Iceberg table {text}: column {renamed} was renamed or made again"
             raise ConfigError(message, hint=_EXPORT)
@@ -51,18 +43,6 @@ def files_of(address: str, text: str) -> Sequence[str]:
         return sorted(paths)
 
 
-def _opened(address: str, text: str) -> Any:
-    tables: Any = importlib.import_module("pyiceberg.table")
-    stores: Any = importlib.import_module("pyiceberg.io")
-    serializers: Any = importlib.import_module("pyiceberg.serializers")
-    file = stores.load_file_io(location=address).new_input(address)
-    # A table's own properties may name a class to import; data do not choose what code runs.
-    if _OWN_IO in serializers.FromInputFile.table_metadata(file).properties:
-        message = f"the Iceberg table {text} names code in its property {_OWN_IO}"
-        raise ConfigError(message, hint=f"remove the property {_OWN_IO} from the table")
-    return tables.StaticTable.from_metadata(address)
-
-
 def _renamed(schemas: Sequence[Any]) -> str:
     """Return a column whose name and id do not belong together in all schemas; else nothing."""
     names, ids = defaultdict(set), defaultdict(set)
@@ -73,24 +53,3 @@ def _renamed(schemas: Sequence[Any]) -> str:
     changed = (name for own in names.values() if len(own) > 1 for name in sorted(own))
     again = (name for name, own in ids.items() if len(own) > 1)
     return next(changed, "") or next(again, "")
-
-
-@contextmanager
-def _faults_of(text: str) -> Iterator[None]:
-    try:
-        yield
-    except MlshipError:
-        raise
-    except FileNotFoundError as error:
-        message = f"a file of the Iceberg table {text} is missing: {first_line(error)}"
-        hint = "correct batch.input or --input; a snapshot that expired has no files any more"
-        raise NotFoundError(message, hint=hint) from error
-    except ImportError as error:
-        message = f"the Iceberg table {text} needs a library: {error}"
-        raise ConfigError(message, hint="pip install what the message names") from error
-    except OSError as error:
-        message = f"the Iceberg table {text} cannot be read: {first_line(error)}"
-        raise UnavailableError(message, hint="check the network and the credentials") from error
-    except Exception as error:  # pyiceberg raises all kinds of errors for an invalid file
-        message = f"the Iceberg table {text} cannot be read: {first_line(error)}"
-        raise ConfigError(message, hint="name a metadata file that the table has") from error

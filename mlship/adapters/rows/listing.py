@@ -15,6 +15,8 @@ import msgspec
 from mlship import files
 from mlship.adapters.rows import iceberg, tables
 from mlship.adapters.rows.queries import QueryRows
+from mlship.adapters.tables import delta
+from mlship.adapters.tables.iceberg import METADATA
 from mlship.domain import batch as batches
 from mlship.domain.batch import Format, Input
 from mlship.domain.batch_ports import Listed
@@ -103,10 +105,10 @@ class LakeFiles:
         if is_address(pattern):
             return [self._queries.listed(pattern)]
         is_url = "://" in pattern
-        place = pattern.removeprefix(tables.ADDRESS)
+        place = pattern.removeprefix(delta.ADDRESS)
         folder = (self._root / place).absolute()
         is_delta = place != pattern or (not is_url and tables.is_delta(folder))
-        if is_delta or pattern.endswith(iceberg.METADATA):
+        if is_delta or pattern.endswith(METADATA):
             files_of = tables.files_of if is_delta else iceberg.files_of
             uris = files_of(place if is_url else str(folder), pattern)
             found = (_of_url(uri) if "://" in uri else self._of_path(uri) for uri in uris)
@@ -188,7 +190,7 @@ def _of_url(pattern: str) -> Sequence[Listed]:
     system, name, details = _details(library, pattern)
     if any("/_delta_log/" in path for path in details):
         message = f"{pattern} is a Delta table, whose folder has files of former versions too"
-        raise ConfigError(message, hint=f"name it as {tables.ADDRESS}{pattern}")
+        raise ConfigError(message, hint=f"name it as {delta.ADDRESS}{pattern}")
     # What the pattern itself names is not hidden, whatever its name.
     start = min([len(name), *(name.find(sign) for sign in _MAGIC if sign in name)])
     listed = []

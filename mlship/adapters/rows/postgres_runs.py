@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mlship.adapters.rows import table_runs
-from mlship.adapters.rows.connections import LOGIN, connected, first_line
+from mlship.adapters.rows.connections import LOGIN, connected
 from mlship.domain import databases
 from mlship.domain.batch import Manifest, Plan
 from mlship.domain.bundle import ID, Field, Kind
 from mlship.domain.databases import quoted
-from mlship.errors import ConfigError, NotFoundError, ProjectError, UnavailableError
+from mlship.errors import ConfigError, NotFoundError, ProjectError, UnavailableError, first_line
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error

@@ -22,11 +22,11 @@ import msgspec
 
 from mlship import files
 from mlship.adapters.rows import query_types
-from mlship.adapters.rows.connections import LOGIN, connected, first_line
+from mlship.adapters.rows.connections import LOGIN, connected
 from mlship.domain import databases, digests
 from mlship.domain.batch_ports import Listed
 from mlship.domain.databases import Database, quoted
-from mlship.errors import MlshipError, NotFoundError, ProjectError, UnavailableError
+from mlship.errors import MlshipError, NotFoundError, ProjectError, UnavailableError, first_line
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error

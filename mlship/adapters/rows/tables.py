@@ -3,23 +3,22 @@
 Without a library that reads its log, a table must not be taken for a folder of files.
 """
 
-import importlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from mlship.errors import ConfigError, NotFoundError, UnavailableError
+from mlship.adapters.tables import delta
+from mlship.adapters.tables.faults import Reader
+from mlship.errors import ConfigError, NotFoundError
 
-ADDRESS: Final = "delta+"
-_LOG: Final = "_delta_log"
+READER: Final = Reader(setting="batch.input or --input", missing=NotFoundError, invalid=ConfigError)
 _HARMLESS: Final = frozenset({"timestampNtz", "vacuumProtocolCheck", "v2Checkpoint"})
 """Features of a table that do not change which rows its files have, or how columns are called."""
 
 
 def is_delta(folder: Path) -> bool:
     """Return whether a folder is a Delta table."""
-    return (folder / _LOG).is_dir()
+    return (folder / delta.LOG).is_dir()
 
 
 def check_no_table(folder: Path) -> None:
@@ -50,22 +49,10 @@ def files_of(address: str, text: str) -> Sequence[str]:
             alone do not show.
         UnavailableError: the table cannot be read.
     """
-    if importlib.util.find_spec("deltalake") is None:
-        message = f"the Delta table {text} needs the library deltalake"
-        raise ConfigError(message, hint="pip install deltalake")
-    deltalake: Any = importlib.import_module("deltalake")
-    faults: Any = importlib.import_module("deltalake.exceptions")
-    try:
-        table = deltalake.DeltaTable(address)
+    with delta.opened(address, text, READER) as table:
         features = set(table.protocol().reader_features or ()) - _HARMLESS
         mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
         uris: Sequence[str] = table.file_uris()
-    except faults.TableNotFoundError as error:
-        message = f"there is no Delta table {text}"
-        raise NotFoundError(message, hint="correct batch.input or --input") from error
-    except (faults.DeltaError, OSError) as error:
-        message = f"the Delta table {text} cannot be read: {str(error).splitlines()[0][:300]}"
-        raise UnavailableError(message, hint="check the network and the credentials") from error
     if features or mapping != "none":
         named = ", ".join(sorted(features)) or "columnMapping"
         message = f"the Delta table {text} has the feature {named}, which a batch does not read"
