@@ -7,6 +7,7 @@ a file that ends in .metadata.json.
 """
 
 import re
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
