@@ -1,6 +1,8 @@
 """Unit tests cannot touch the machine: no process, no connection, no file of the user's home."""
 
+import importlib
 import itertools
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +11,11 @@ from typing import Any, NoReturn
 
 import joblib
 import pytest
+
+# Its import looks for hundreds of functions in all modules that are loaded: few in a worker that
+# has just started, thousands when the first test needs it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    importlib.import_module("skops.io")
 
 # Counted once, by a program that joblib starts: later calls find the number in its memory.
 joblib.cpu_count(only_physical_cores=True)

@@ -29,14 +29,22 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def world() -> World:
+def world(filled: bytes) -> World:
     """Give champion ONE in blue, challenger TWO in green with 10 %."""
-    made = World()
-    made.deploy(ONE, replicas=2)
-    made.route((ONE, 100))
-    made.deploy(TWO)
-    made.route((ONE, 90), (TWO, 10))
-    return made
+    return World().restored(filled)
+
+
+@pytest.fixture(scope="module")
+def filled() -> bytes:
+    """Deploy ONE and TWO once; each test begins with a copy of what that wrote."""
+    with pytest.MonkeyPatch.context() as patch:
+        at_once(patch)
+        made = World()
+        made.deploy(ONE, replicas=2)
+        made.route((ONE, 100))
+        made.deploy(TWO)
+        made.route((ONE, 90), (TWO, 10))
+        return made.saved()
 
 
 def test_the_first_release_is_in_the_first_cluster_and_the_challenger_in_the_other(

@@ -29,14 +29,22 @@ def new_world(*names: str, **settings: Any) -> World:
 
 
 @pytest.fixture
-def world() -> World:
+def world(filled: bytes) -> World:
     """Give champion ONE in blue, challenger TWO in green with 10 %."""
-    made = new_world()
-    made.deploy(ONE, replicas=2)
-    made.route((ONE, 100))
-    made.deploy(TWO)
-    made.route((ONE, 90), (TWO, 10))
-    return made
+    return new_world().restored(filled)
+
+
+@pytest.fixture(scope="module")
+def filled() -> bytes:
+    """Deploy ONE and TWO once; each test begins with a copy of what that wrote."""
+    with pytest.MonkeyPatch.context() as patch:
+        at_once(patch)
+        made = new_world()
+        made.deploy(ONE, replicas=2)
+        made.route((ONE, 100))
+        made.deploy(TWO)
+        made.route((ONE, 90), (TWO, 10))
+        return made.saved()
 
 
 def addresses(world: World) -> dict[str, list[str]]:

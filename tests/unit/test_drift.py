@@ -1,8 +1,8 @@
 """Production that somebody changed by hand, in two clusters: told, refused, undone or accepted."""
 
 import json
-import pickle
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,12 @@ import pytest
 from mlship.adapters.targets.kubernetes import applied, reference
 from mlship.config.project import GatesConfig
 from mlship.domain.deployment import Split, slot_of
+from mlship.domain.digests import Digest
 from mlship.domain.evidence import Saw, Step
 from mlship.domain.facts import PushedImage
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.release import Release
+from mlship.domain.versions import Version
 from mlship.errors import IntegrityError, MlshipError, RefusedError, UnavailableError
 from mlship.steps import compatibility
 from mlship.steps.approve import approve
@@ -28,8 +30,6 @@ from mlship.steps.traffic import traffic
 from tests.fakes import cluster as clusters
 from tests.fakes import ports
 from tests.fakes.cluster import IMAGE, SCOPE
-from tests.fakes.ports import FakeClock
-from tests.fakes.store import FakeLedger, FakeStore
 from tests.harness.samples import better, nothing, release
 
 ONE, TWO = release("one"), release("two")
@@ -59,18 +59,32 @@ class Shop(NamedTuple):
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: bytes) -> Shop:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: "Filled") -> Shop:
     """Give champion ONE in blue, and challenger TWO in green with 10 %, fit to be promoted."""
     made = empty(tmp_path, monkeypatch)
-    for part, values in zip(parts_of(made), pickle.loads(filled), strict=True):  # noqa: S301
-        vars(part).update(values)
-    for _ in made.here.store._versions:
-        made.here.store._clock()
+    made.world.restored(filled.clusters)
+    made.here.clock.now = filled.now
+    made.here.ledger.stored.update(filled.records)
+    store = made.here.store
+    store._versions.extend(filled.versions)
+    for _ in filled.versions:
+        store._clock()
+    # The store has a bundle of each, whose contents nobody reads.
+    store._bundles.update({each.id: {} for each in (ONE, TWO)})
     return made
 
 
+class Filled(NamedTuple):
+    """What deployments wrote."""
+
+    clusters: bytes
+    now: datetime
+    records: dict[Digest, bytes]
+    versions: tuple[Version, ...]
+
+
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
     """Deploy ONE and TWO once; each test begins with a copy of what that wrote."""
     with pytest.MonkeyPatch.context() as patch:
         made = empty(tmp_path_factory.mktemp("shop"), patch)
@@ -80,23 +94,12 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             deploy_production(here.pipeline, each)
         here.pipeline.learn(TWO, "evaluate", "passed", better(), Saw(champion=ONE.id))
         approve(here.pipeline, TWO, "grace@example.org")
-        return pickle.dumps(
-            [{name: vars(part)[name] for name in KEPT[type(part)]} for part in parts_of(made)]
+        return Filled(
+            made.world.saved(),
+            here.clock.now,
+            dict(here.ledger.stored),
+            tuple(here.store._versions),
         )
-
-
-KEPT: dict[type, tuple[str, ...]] = {
-    FakeClock: ("now",),
-    FakeLedger: ("stored",),
-    FakeStore: ("_bundles", "_versions"),
-    clusters.FakeApiServer: ("objects", "writes", "_version"),
-}
-"""What a deployment writes, by its place."""
-
-
-def parts_of(shop: Shop) -> list[Any]:
-    here = shop.here
-    return [here.clock, here.ledger, here.store, *shop.world.servers.values()]
 
 
 def empty(folder: Path, patch: pytest.MonkeyPatch) -> Shop:
