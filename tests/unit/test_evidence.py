@@ -40,6 +40,7 @@ def chain(length: int) -> dict[Digest, bytes]:
     return ledger.stored
 
 
+@pytest.mark.slow
 @unhurried
 @given(any_evidence)
 def test_what_is_encoded_is_decoded_again(evidence: Evidence) -> None:

@@ -100,6 +100,7 @@ def incomplete(fake: FakeRegistry) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 def test_each_push_arrives_whole_though_three_requests_in_ten_fail(
     project: tuple[Project, Image, FakeRegistry],
 ) -> None:
@@ -143,6 +144,7 @@ class Deadly:
             return response
 
 
+@pytest.mark.slow
 def test_a_push_that_is_killed_leaves_no_tag_on_an_incomplete_image(
     project: tuple[Project, Image, FakeRegistry],
 ) -> None:

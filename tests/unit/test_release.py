@@ -17,6 +17,7 @@ releases = st.builds(
 )
 
 
+@pytest.mark.slow
 @unhurried
 @given(st.lists(releases, min_size=1, max_size=8), st.integers(0, 7))
 def test_the_name_of_a_release_is_read_back(known: list[Release], index: int) -> None:

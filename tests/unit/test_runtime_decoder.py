@@ -65,6 +65,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(typed(one) == typed(other))
 
 
+@pytest.mark.slow
 def test_both_ways_agree_on_bodies_at_random() -> None:
     row_decoder = RowDecoder(SCHEMA)
     source = random.Random(12)

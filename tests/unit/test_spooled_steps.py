@@ -98,8 +98,8 @@ def test_the_last_predictions_before_the_route_has_moved_are_waited_for(
 def test_predictions_that_do_not_arrive_stop_a_retirement_before_its_pods_are_removed(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spooled, "_PAUSE", 5.0)
-    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(spooled, "_PAUSE", 0.01)
+    monkeypatch.setattr("mlship.steps.retire.WAIT_SECONDS", 0.02)
     left = iter([[], *[[ROWS]] * 3])
     monkeypatch.setattr(shop.here.observations, "spools", lambda _: next(left, [ROWS]))
     pipeline = spooling(shop)
