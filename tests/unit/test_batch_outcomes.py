@@ -34,8 +34,10 @@ from mlship.steps.batch_feedback import Key
 from mlship.steps.evaluate import evaluate
 from mlship.steps.feedback import feedback
 from mlship.steps.outcome_files import Received, read
+from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
 from mlship.steps.trace import trace
+from tests.fakes.batch import KilledError
 from tests.harness import samples
 from tests.harness.batches import Contest
 
@@ -397,3 +399,54 @@ def test_a_split_of_outputs_elsewhere_is_published_as_one(elsewhere: Judged) -> 
     _, facts = here.evaluate()
     assert facts.champion_n == [row["side"] for row in rows].count("champion")
     assert facts.challenger_n == [row["side"] for row in rows].count("challenger")
+
+
+def test_a_batch_that_is_killed_around_its_publication_ends_as_an_undisturbed_one(
+    here: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the outputs of both releases and their records, whatever arrives in between."""
+    real = Pipeline.learn
+    for kill_at in range(2):  # the record of the champion, then that of the shadow
+        here.lake("a.parquet", rows=ROWS + kill_at + 1)
+        left = kill_at
+
+        def learn(pipeline: Pipeline, *arguments: Any, **options: Any) -> Record:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KilledError
+            return real(pipeline, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Pipeline, "learn", learn)
+            with pytest.raises(KilledError):
+                here.compare("shadow")
+        if kill_at == 0:
+            with pytest.raises(NotFoundError, match=r"no published batch|no batch|no row"):
+                here.feedback(of(range(10)))
+        else:
+            assert here.feedback({"c7": "virginica"}).new == 1
+            assert here.evaluate()[1].challenger_n in (0, None)
+        result = here.compare("shadow")
+        records = [
+            each.evidence.release.name
+            for each in here.world.ledger.records()
+            if each.evidence.step == "batch"
+        ]
+        assert len(records) == 2 * (kill_at + 1), "each record once"
+        assert not here.compare("shadow").is_new
+        assert len(pq.read_table(result.published.folder)) == ROWS + kill_at + 1
+    assert here.feedback(of(range(100))) == Taken(new=99, known=1)
+    assert here.evaluate()[1].challenger_n == 100
+
+
+def test_two_batches_do_not_take_the_outcomes_of_each_other(here: Judged) -> None:
+    first = here.compare("shadow").published
+    here.world.clock.now += timedelta(hours=1)
+    here.write("a.parquet", ROWS, customer=[f"d{row}" for row in range(ROWS)])
+    here.compare("shadow")
+    assert here.feedback({f"d{number}": "virginica" for number in range(60)}).new == 60
+    with pytest.raises(NotFoundError, match="no row with this customer"):
+        here.feedback(of(range(60)))
+    assert here.feedback(of(range(60)), run=Path(first.folder).name[4:]).new == 60
+    assert here.evaluate()[1].challenger_n == 120
