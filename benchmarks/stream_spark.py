@@ -1,18 +1,14 @@
 """A stream as a job of Spark: killed while messages flow, and continued.
 
-    python benchmarks/stream_spark.py --messages 20000 --jars FOLDER
+    python benchmarks/stream_spark.py --messages 20000
 
-FOLDER has the jars of Spark's connector for Kafka, by Maven's `dependency:copy-dependencies` of
-org.apache.spark:spark-sql-kafka-0-10_2.13:4.0.0; Spark itself is that of the tests (`.ci/spark`).
-The job is the file that `mlship stream render --engine spark` writes. Its sink writes at least
-once: outputs are counted before and after those of an id that was there already are removed.
+Spark and its connector for Kafka are those of the tests (`.ci/spark`). The job is the file that
+`mlship stream render --engine spark` writes. Its sink writes at least once: outputs are counted
+before and after those of an id that was there already are removed.
 """
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,38 +26,9 @@ from tests.harness import kafka, spark
 from tests.harness.streams import is_answer, settings, side
 
 CYCLE = 4000
-_NOT_SPARKS = ("hadoop-", "scala-library", "slf4j", "snappy", "lz4", "spark-tags")
 
 
-def started(job: Path, checkpoint: Path, jars: Path, log: Path) -> "subprocess.Popen[bytes]":
-    """Start the job in a group of processes of its own."""
-    kept = [each for each in sorted(jars.glob("*.jar")) if not each.name.startswith(_NOT_SPARKS)]
-    own = ("spark.driver.host", "spark.driver.bindAddress")
-    flags = [part for name in own for part in ("--conf", f"{name}=127.0.0.1")]
-    flags += ["--conf", "spark.ui.enabled=false", "--jars", ",".join(map(str, kept))]
-    environment = {
-        **spark.environment(),
-        "PYSPARK_SUBMIT_ARGS": " ".join(["--master", "local[2]", *flags, "pyspark-shell"]),
-        "PYSPARK_PYTHON": sys.executable,
-    }
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, str(job), str(checkpoint)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill the driver, its JVM, and the processes of its executors."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def measure(count: int, seconds: float, jars: Path) -> dict[str, Any]:
+def measure(count: int, seconds: float) -> dict[str, Any]:
     """Run the job, kill it, run it again, and count."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, kafka.broker() as broker:
         folder = Path(name)
@@ -73,15 +40,14 @@ def measure(count: int, seconds: float, jars: Path) -> dict[str, Any]:
         broker.send(told.input, [{"value": b"no", "key": b"-1"}])
         feeder = threading.Thread(target=feed, args=(broker, told.input, count, count / seconds))
         feeder.start()
-        process = started(job, folder / "checkpoint", jars, log)
+        process = spark.StreamJob(job, folder / "checkpoint", log)
         before = 0
         deadline = time.monotonic() + 120
         while before < count // 3 and time.monotonic() < deadline:
             before = len(broker.read(told.output, 0, 5))
-            if process.poll() is not None:
-                raise AssertionError(log.read_text()[-3000:])
-        end(process)
-        process = started(job, folder / "checkpoint", jars, log)
+            process.check()
+        process.kill()
+        process = spark.StreamJob(job, folder / "checkpoint", log)
         counted: Counter[str] = Counter()
         keys, wrong = set(), 0
         expected = answers(Path(chosen.bundle))
@@ -91,7 +57,7 @@ def measure(count: int, seconds: float, jars: Path) -> dict[str, Any]:
             keys.add(number)
             wrong += not is_answer(each.value(), expected[number % CYCLE])
         feeder.join()
-        end(process)
+        process.kill()
         dead = [each.key() for each in broker.read(told.dead_letter, 1, 10)]
     return {
         "messages": count,
@@ -109,9 +75,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=40.0)
-    parser.add_argument("--jars", type=Path, required=True)
     arguments = parser.parse_args()
-    found = measure(arguments.messages, arguments.seconds, arguments.jars)
+    found = measure(arguments.messages, arguments.seconds)
     print(json.dumps(found, indent=2))
     sys.exit(bool(found["missing"] or found["wrong"]))
 

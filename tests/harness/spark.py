@@ -3,6 +3,9 @@
 import importlib.util
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -10,6 +13,9 @@ from typing import Final
 from tests.harness.services import require
 
 _KEPT: Final = Path.home() / ".cache" / "mlship-spark" / "4.0.0"
+_JARS: Final = Path.home() / ".cache" / "mlship-spark-kafka" / "4.0.0"
+_NOT_SPARKS: Final = ("hadoop-", "scala-library", "slf4j", "snappy", "lz4", "spark-tags")
+"""Jars that the connector names, and Spark itself has."""
 
 
 def environment() -> Mapping[str, str]:
@@ -23,3 +29,45 @@ def environment() -> Mapping[str, str]:
     require("Java", shutil.which("java") is not None, "install Java 17")
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+class StreamJob:
+    """A job of Structured Streaming as a driver of its own, with two cores of this machine.
+
+    Args:
+        file: the job.
+        checkpoint: where it keeps what was read.
+        log: the file for its lines.
+    """
+
+    def __init__(self, file: Path, checkpoint: Path, log: Path) -> None:
+        self.log = log
+        found = sorted(Path(os.environ.get("TEST_SPARK_KAFKA", _JARS)).glob("*.jar"))
+        require("Spark's connector for Kafka", bool(found), "run .ci/spark")
+        jars = ",".join(str(each) for each in found if not each.name.startswith(_NOT_SPARKS))
+        own = ("spark.driver.host", "spark.driver.bindAddress")
+        flags = [part for name in own for part in ("--conf", f"{name}=127.0.0.1")]
+        flags += ["--conf", "spark.ui.enabled=false", "--jars", jars]
+        variables = {
+            **environment(),
+            "PYSPARK_SUBMIT_ARGS": " ".join(["--master", "local[2]", *flags, "pyspark-shell"]),
+            "PYSPARK_PYTHON": sys.executable,
+        }
+        with log.open("ab") as lines:
+            self.process = subprocess.Popen(
+                [sys.executable, str(file), str(checkpoint)],
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=lines,
+                stderr=lines,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Fail, with the end of its log, if it has ended."""
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+
+    def kill(self) -> None:
+        """Kill the driver, its JVM, and the processes of its executors."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()

