@@ -22,8 +22,8 @@ EXECUTED = [
     GUIDE / "schedules.md",
     GUIDE / "when-it-fails.md",
 ]
-LONG = {"monorepo", "schedules"}
-"""Trainings of several projects: pages that only `make test` executes."""
+LONG = {"batch", "first-promotion", "monorepo", "schedules"}
+"""Half a minute and several trainings: pages that only `make test` executes."""
 PROMISED = {
     "README": ["wrote mlship.yaml", "champion, 100 %", "accuracy", "the supervisor"],
     "first-promotion": [
