@@ -82,7 +82,7 @@ def write_rows(path: Path, rows: int, seed: int = 0, key: int | None = None) -> 
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, rows, _GROUP):
             size = min(_GROUP, rows - start)
-            table = {name: generator.normal(size=size).round(4) for name in COLUMNS}
+            table: dict[str, Any] = {name: generator.normal(size=size).round(4) for name in COLUMNS}
             if key is not None:
                 table["key"] = np.arange(key + start, key + start + size)
             writer.write_table(pa.table(table, schema=schema), row_group_size=_GROUP)
