@@ -74,14 +74,17 @@ def main() -> None:
         options.json.write_text(json.dumps(results))
 
 
-def write_rows(path: Path, rows: int, seed: int = 0) -> None:
-    """Write random rows, a row group at a time."""
+def write_rows(path: Path, rows: int, seed: int = 0, key: int | None = None) -> None:
+    """Write random rows, a row group at a time, with a column `key` that counts from a number."""
     generator = np.random.default_rng(seed)
-    schema = pa.schema([(name, pa.float64()) for name in COLUMNS])
+    names = [(name, pa.float64()) for name in COLUMNS]
+    schema = pa.schema(names if key is None else [*names, ("key", pa.int64())])
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, rows, _GROUP):
             size = min(_GROUP, rows - start)
-            table = {name: generator.normal(size=size).round(4) for name in COLUMNS}
+            table: dict[str, Any] = {name: generator.normal(size=size).round(4) for name in COLUMNS}
+            if key is not None:
+                table["key"] = np.arange(key + start, key + start + size)
             writer.write_table(pa.table(table, schema=schema), row_group_size=_GROUP)
 
 

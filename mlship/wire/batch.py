@@ -16,6 +16,7 @@ from mlship.adapters.rows.table_runs import TableRuns
 from mlship.adapters.rows.workers import ChildWorkers, processors
 from mlship.adapters.tables.delta import ADDRESS
 from mlship.config.project import Config
+from mlship.config.spark import check_spark
 from mlship.domain import digests
 from mlship.domain.batch_ports import OpenRuns, Runs, Workers
 from mlship.domain.batch_sides import SHADOW
@@ -34,6 +35,7 @@ def batching(config: Config, root: Path, environment: Mapping[str, str]) -> Batc
             raise ConfigError(message, hint='pip install "mlship-cd[batch]"')
         settings, named = config.batch, config.model.environment
         if settings.engine == "spark":
+            check_spark(settings.spark)
             _check_installed("spark", "pyspark")
             return SparkWorkers(bundle, settings.spark, environment, named)
         if settings.engine == "beam":

@@ -89,6 +89,9 @@ def _session(settings: Mapping[str, str]) -> Any:
     is_local = master.startswith("local")
     if is_local:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # Outside of spark-submit, Spark reads the variable only.
+    if python := settings.get("spark.pyspark.python"):
+        os.environ["PYSPARK_PYTHON"] = python
     # For executors in the JVM that this process starts; others get the setting.
     os.environ["PYTHONHASHSEED"] = "1"
     builder: Any = SparkSession.builder

@@ -1,0 +1,25 @@
+"""Settings of Spark, checked before Java is started."""
+
+import pytest
+
+from mlship.config.spark import check_spark
+from mlship.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "master",
+    ["local", "local[2]", "local[*,4]", "spark://a:7077,b:7077", "k8s://https://a:6443", "yarn"],
+)
+def test_masters_of_spark_are_accepted(master: str) -> None:
+    check_spark({"spark.master": master, "spark.executor.cores": "2"})
+
+
+@pytest.mark.parametrize("master", ["", "lokal", "spark://a", "spark:/a:1", "local[x]", "http://a"])
+def test_another_master_is_refused(master: str) -> None:
+    with pytest.raises(ConfigError, match=r"invalid spark\.master in batch\.spark"):
+        check_spark({"spark.master": master})
+
+
+def test_a_name_that_spark_would_pass_over_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"batch\.spark has master, which is not a setting"):
+        check_spark({"master": "local"})
