@@ -13,7 +13,7 @@ from mlship.domain.columns import Column, Columns
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import blame, formats, frames, heads, hooks, outputs, rows
-from mlship.runtime.faults import Fault, RefusedRequest, show
+from mlship.runtime.faults import Fault, RefusedRequest, show, text_of
 from mlship.runtime.formats import Computation, Raw
 from mlship.runtime.hooks import Hook
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused
@@ -197,8 +197,11 @@ class Model:
             return self._compute(prepared)
         except (ProjectError, RefusedRequest):
             raise
-        except Exception as error:  # libraries raise all kinds of errors
-            message = f"the model of {self.bundle.name} failed: {type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also the panics of libraries in Rust
+            reason = f"{type(error).__name__}: {text_of(error)}"
+            message = f"the model of {self.bundle.name} failed: {reason}"
             raise ProjectError(
                 message, hint="check the row: the training data had no similar row"
             ) from error

@@ -290,6 +290,21 @@ def test_hooks_shape_what_goes_in_and_comes_out(tmp_path: Path) -> None:
             "the hook shaping:postprocess returned the rows in another order",
         ),
         ("def preprocess(rows):\n    exit(1)", "", "failed: SystemExit"),
+        (
+            "class Panic(BaseException): ...\n\ndef preprocess(rows):\n    raise Panic('bounds')",
+            "",
+            r"failed: Panic: bounds \(shaping.py:",
+        ),
+        (
+            "def preprocess(rows):\n    raise ValueError('\\ud800' + 5000 * 'x')",
+            "",
+            r"failed: ValueError: \\ud800x{999} \(shaping.py:",
+        ),
+        (
+            "class Odd(Exception):\n    __str__ = None\n\ndef preprocess(rows):\n    raise Odd",
+            "",
+            r"failed: Odd:  \(shaping.py:",
+        ),
         ("def preprocess(rows):\n    return rows[['sepal_width']]", "", "has no column sepal_len"),
         (
             IDENTITY,
