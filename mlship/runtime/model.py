@@ -287,6 +287,11 @@ class Model:
         if missing:
             message = f"the hook {name} returned no column {missing[0]}"
             raise ProjectError(message, hint="return the outputs with the target among them")
+        if bundles.ID in outputs.names:  # which it did not return in training
+            message = (
+                f"the hook {name} returned a column {bundles.ID}, the name of each prediction's id"
+            )
+            raise ProjectError(message, hint="return it under another name")
         empty = [
             (values.index(None), column)
             for column, values in zip(outputs.names, outputs.values, strict=True)

@@ -314,6 +314,16 @@ def test_hooks_shape_what_goes_in_and_comes_out(tmp_path: Path) -> None:
         (IDENTITY, "def postprocess(o):\n    return o.assign(x=float('nan'))", r"\[0\]\.x is nan"),
         (
             IDENTITY,
+            "def postprocess(o):\n    return o.assign(id='mine')",
+            "returned a column id, the name of each prediction's id",
+        ),
+        (
+            IDENTITY,
+            "def postprocess(o):\n    return pd.concat([o, o[['species']]], axis=1)",
+            "two columns are named 'species'",
+        ),
+        (
+            IDENTITY,
             "def postprocess(o):\n    return o.assign(x=None)",
             r"no value in outputs\[0\].x",
         ),
