@@ -9,6 +9,9 @@ import msgspec
 
 from mlship.errors import ProjectError, RowError
 
+_LONGEST = 1000
+"""So many characters of the text of an error are kept."""
+
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is wrong with a request.
@@ -28,6 +31,18 @@ def show(error: BaseException) -> None:
     """Write a traceback to stderr, if there is room for it: requests matter more."""
     with contextlib.suppress(OSError):
         traceback.print_exception(error, file=sys.stderr)
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error of the user's code or a library, as a response may hold it.
+
+    It is of any kind: its text may not be valid Unicode, have many values of a client, or fail.
+    """
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 (the error is reported without it)
+        return ""
+    return text[:_LONGEST].encode(errors="backslashreplace").decode()
 
 
 class RefusedRequest(Exception):  # noqa: N818 (the error is the client's)

@@ -158,9 +158,13 @@ def to_columns(frame: Any) -> Columns:
     """Return the rows of a DataFrame in JSON types.
 
     Raises:
-        ProjectError: the name of a column is not a string, or a value has no JSON type.
+        ProjectError: the name of a column is not a string or that of another one, or a value has
+            no JSON type.
     """
     lists = {name: column.tolist() for name, column in frame.items()}
+    if len(lists) < len(frame.columns):
+        message = f"two columns are named {frame.columns[frame.columns.duplicated()][0]!r}"
+        raise ProjectError(message, hint="give each column of the DataFrame a name of its own")
     for name in lists:
         if not isinstance(name, str):
             message = f"the column name {name!r} is not a string"

@@ -10,6 +10,7 @@ from typing import Any
 from mlship.domain.bundle import CODE, Hooks
 from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime import sources
+from mlship.runtime.faults import text_of
 
 Function = Callable[[Any], Any]
 
@@ -52,7 +53,9 @@ class Hook:
         module, _, function = name.partition(":")
         try:
             loaded = getattr(importlib.import_module(module), function)
-        except (Exception, SystemExit) as error:  # the module may call exit()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the module may call exit()
             message = f"the hook {name} cannot be imported: {_blame(error, code)}"
             hint = "add the files that it reads to `model.include`, and train again"
             raise ProjectError(message, hint=hint) from error
@@ -66,7 +69,9 @@ class Hook:
         """
         try:
             result = self._function(frame.reset_index(drop=True))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also exit(), and the panics of libraries in Rust
             message = f"the hook {self._name} failed: {_blame(error, self._code)}"
             raise ProjectError(message, hint="correct the hook, and train again") from error
         return checked(result, frame, f"the hook {self._name}")
@@ -134,7 +139,9 @@ def check_types(bundle: Path, types: Sequence[str]) -> None:
             raise _missing(full)
         try:
             loaded = importlib.import_module(module)
-        except (Exception, SystemExit) as error:  # the module may call exit()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the module may call exit()
             message = f"the module of {full} cannot be imported: {_blame(error, code)}"
             hint = "add the files that it reads to `model.include`, and train again"
             raise ProjectError(message, hint=hint) from error
@@ -156,6 +163,6 @@ def _blame(error: BaseException, code: Path) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(code)]
     if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error}"
+        return f"SyntaxError: {text_of(error)}"
     where = f" ({Path(own[-1].filename).relative_to(code)}:{own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return f"{type(error).__name__}: {text_of(error)}{where}"

@@ -13,7 +13,7 @@ from mlship.domain.columns import Column, Columns
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import blame, formats, frames, heads, hooks, outputs, rows
-from mlship.runtime.faults import Fault, RefusedRequest, show
+from mlship.runtime.faults import Fault, RefusedRequest, show, text_of
 from mlship.runtime.formats import Computation, Raw
 from mlship.runtime.hooks import Hook
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused
@@ -197,8 +197,11 @@ class Model:
             return self._compute(prepared)
         except (ProjectError, RefusedRequest):
             raise
-        except Exception as error:  # libraries raise all kinds of errors
-            message = f"the model of {self.bundle.name} failed: {type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also the panics of libraries in Rust
+            reason = f"{type(error).__name__}: {text_of(error)}"
+            message = f"the model of {self.bundle.name} failed: {reason}"
             raise ProjectError(
                 message, hint="check the row: the training data had no similar row"
             ) from error
@@ -284,6 +287,11 @@ class Model:
         if missing:
             message = f"the hook {name} returned no column {missing[0]}"
             raise ProjectError(message, hint="return the outputs with the target among them")
+        if bundles.ID in outputs.names:  # which it did not return in training
+            message = (
+                f"the hook {name} returned a column {bundles.ID}, the name of each prediction's id"
+            )
+            raise ProjectError(message, hint="return it under another name")
         empty = [
             (values.index(None), column)
             for column, values in zip(outputs.names, outputs.values, strict=True)

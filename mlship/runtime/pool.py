@@ -199,7 +199,7 @@ class Pool:
                 slot.is_ready = True
                 self._dispatch_soon()
             case Unfit() if self._was_ready:
-                slot.fault = f"failed its check: {report.failure}"
+                slot.is_ready, slot.fault = False, f"failed its check: {report.failure}"
             case Unfit():
                 self.failure = report.failure
             case Failed() if self._was_ready:

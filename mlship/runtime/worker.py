@@ -19,10 +19,12 @@ from mlship.domain.columns import Column, Columns
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError
 from mlship.runtime import golden, link, warmup
-from mlship.runtime.jobs import Answer, Computed
+from mlship.runtime.golden import Example
+from mlship.runtime.jobs import Answer, Computed, Refused
 from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
 from mlship.runtime.model import Model, internal
 
+_SERVER_ERROR = 500
 _END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -42,35 +44,44 @@ def work(bundle: Path, expected: Digest | None, handle: int, parent: int) -> Non
         signal.signal(number, signal.SIG_IGN)
     os.set_inheritable(handle, False)  # noqa: FBT003 (positional only)
     with socket.socket(fileno=handle) as connection, contextlib.suppress(ConnectionError):
-        model, report, batch = _load(bundle, expected)
+        model, report, batch, example = _load(bundle, expected)
         connection.sendall(link.of_report(report))
         if model is None:
             return
         own = os.getpid()
         while (jobs := link.receive(connection)) is not None:
-            message = message_of(answers(model, jobs, batch))
+            answered = answers(model, jobs, batch)
+            failure = failure_after(answered, model, example)
+            message = message_of(answered)
+            if failure:
+                message += link.of_report(Unfit(failure))
             if os.getpid() != own:
                 # A fork that a hook or the model made has come back too. Its answers would be
                 # taken for those to other requests.
                 os._exit(1)
             connection.sendall(message)
+            if failure:
+                return
 
 
-def _load(bundle: Path, expected: Digest | None) -> tuple[Model | None, Report, int]:
+def _load(
+    bundle: Path, expected: Digest | None
+) -> tuple[Model | None, Report, int, Sequence[Example]]:
+    """Return the model or `None`, the report, the rows of a batch, and the first golden example."""
     gc.disable()
     try:
         model = Model.load(bundle, expected)
         examples = golden.read(bundle)
         failure = golden.difference(model, examples)
         if failure:
-            return None, Unfit(failure), 0
+            return None, Unfit(failure), 0, ()
         speed = warmup.measured(model, [example.inputs for example in examples])
     except MlshipError as error:
-        return None, Failed(type(error).__name__, error.message, error.hint), 0
+        return None, Failed(type(error).__name__, error.message, error.hint), 0, ()
     # All that is here lives as long as the process: no request pays for a search for garbage in it.
     gc.freeze()
     gc.enable()
-    return model, Loaded(speed.alone, speed.together), speed.batch
+    return model, Loaded(speed.alone, speed.together), speed.batch, examples[:1]
 
 
 def answers(model: Model, jobs: Sequence[Sequence[Column]], batch: int) -> list[Answer]:
@@ -91,6 +102,28 @@ def answers(model: Model, jobs: Sequence[Sequence[Column]], batch: int) -> list[
         group.append(job)
         size += job.size
     return answered + _together(model, group)
+
+
+def failure_after(answered: Sequence[Answer], model: Model, examples: Sequence[Example]) -> str:
+    """Return why the model cannot go on after these answers; empty if it can.
+
+    What fails without being the client's fault may have left the process unable to compute
+    anything, such as an error of a device or a module that a hook unloaded. Then the process is
+    replaced, which helps, instead of failing each request from now on.
+
+    Args:
+        answered: the latest answers.
+        model: computes again.
+        examples: what it must still reproduce.
+    """
+    if not any(
+        isinstance(answer, Refused) and answer.status >= _SERVER_ERROR for answer in answered
+    ):
+        return ""
+    try:
+        return golden.difference(model, examples)
+    except Exception as error:  # noqa: BLE001 (whatever the state of the process raises)
+        return f"golden example 0: {type(error).__name__}"
 
 
 def _together(model: Model, jobs: Sequence[Columns]) -> list[Answer]:

@@ -97,6 +97,28 @@ def test_a_request_that_ends_the_worker_costs_itself_alone(serve: Serve) -> None
     assert len(served.logged()) == 2, "what was not answered is not logged"
 
 
+SPOILED = """
+state = []
+def preprocess(rows):
+    if (rows.sepal_length == 66.0).any():
+        state.append(1)
+    if state:
+        raise RuntimeError("device-side assert triggered")
+    return rows
+"""
+
+
+def test_a_worker_that_cannot_compute_any_more_is_replaced(serve: Serve) -> None:
+    served = serve(preprocess=SPOILED)
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        for count in (1, 2):
+            assert client.post("/predict", json=row(66.0)).status_code == 500
+            assert client.post("/predict", json=SETOSA).status_code == 200, "of the new worker"
+            ready = client.get("/v2/health/ready").json()
+            assert ready["restarts"] == count
+        assert ready["last_restart"].startswith("failed its check: golden example 0: the hook")
+
+
 KILLED = """
 import os, signal, time
 def preprocess(rows):

@@ -126,7 +126,7 @@ def test_lines_of_a_request_are_those_of_its_predictions(
 @settings(deadline=None)
 @given(st.lists(st.tuples(FLOATS, SCALARS | FLOATS), min_size=1, max_size=20))
 def test_responses_and_hidden_columns_are_those_of_rows(values: list[tuple[Any, Any]]) -> None:
-    for names in (("y", "p"), ("y", "id"), ("y", 'quoted "p"')):
+    for names in (("y", "p"), ("y", 'quoted "p"')):
         table = Columns(names, [packed(column) for column in zip(*values, strict=True)])
         ids = Ids("r", range(len(values)))
         written = predict.response(Predictions(table, ids, "r"), b"", b"").body

@@ -290,6 +290,21 @@ def test_hooks_shape_what_goes_in_and_comes_out(tmp_path: Path) -> None:
             "the hook shaping:postprocess returned the rows in another order",
         ),
         ("def preprocess(rows):\n    exit(1)", "", "failed: SystemExit"),
+        (
+            "class Panic(BaseException): ...\n\ndef preprocess(rows):\n    raise Panic('bounds')",
+            "",
+            r"failed: Panic: bounds \(shaping.py:",
+        ),
+        (
+            "def preprocess(rows):\n    raise ValueError('\\ud800' + 5000 * 'x')",
+            "",
+            r"failed: ValueError: \\ud800x{999} \(shaping.py:",
+        ),
+        (
+            "class Odd(Exception):\n    __str__ = None\n\ndef preprocess(rows):\n    raise Odd",
+            "",
+            r"failed: Odd:  \(shaping.py:",
+        ),
         ("def preprocess(rows):\n    return rows[['sepal_width']]", "", "has no column sepal_len"),
         (
             IDENTITY,
@@ -297,6 +312,16 @@ def test_hooks_shape_what_goes_in_and_comes_out(tmp_path: Path) -> None:
             "no column species",
         ),
         (IDENTITY, "def postprocess(o):\n    return o.assign(x=float('nan'))", r"\[0\]\.x is nan"),
+        (
+            IDENTITY,
+            "def postprocess(o):\n    return o.assign(id='mine')",
+            "returned a column id, the name of each prediction's id",
+        ),
+        (
+            IDENTITY,
+            "def postprocess(o):\n    return pd.concat([o, o[['species']]], axis=1)",
+            "two columns are named 'species'",
+        ),
         (
             IDENTITY,
             "def postprocess(o):\n    return o.assign(x=None)",

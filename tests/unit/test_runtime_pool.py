@@ -14,7 +14,7 @@ from mlship.domain import digests
 from mlship.domain.bundle import Value
 from mlship.domain.columns import Columns
 from mlship.errors import IntegrityError, ProjectError
-from mlship.runtime.faults import RefusedRequest
+from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
 from mlship.runtime.link import Answers, Failed, Loaded, Unfit
 from mlship.runtime.memory import MEMORY_BYTES
@@ -739,6 +739,23 @@ def test_a_worker_that_cannot_compute_when_it_is_started_again_says_why_and_gets
     world.load()
     world.workers[3].answer()
     assert status_of(world, "a") == 200
+
+
+def test_a_worker_that_fails_its_check_after_an_answer_gets_no_more_jobs(world: World) -> None:
+    world.submit("a")
+    world.turn()
+    world.submit("b")
+    answer = Refused(Fault(message="internal error"), 500)
+    world.workers[0].events.reported(Answers([answer]))
+    world.workers[0].events.reported(Unfit("golden example 0: other"))
+    world.turn()
+    assert status_of(world, "a") == 500
+    assert not world.pool.health().is_ready
+    world.workers[0].events.ended("with code 0")
+    world.load()
+    world.workers[1].answer()
+    assert status_of(world, "b") == 200
+    assert world.pool.health().last_restart == "failed its check: golden example 0: other"
 
 
 def test_a_worker_that_fails_its_check_costs_others_nothing(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mlship.domain.bundle import Row, Value
 from mlship.domain.columns import Columns, packed
-from mlship.runtime import link, warmup, worker
+from mlship.runtime import golden, link, warmup, worker
 from mlship.runtime.faults import Fault
 from mlship.runtime.jobs import Computed, Refused, Table
 from mlship.runtime.link import Answers, Frames, Loaded
@@ -25,6 +25,17 @@ def preprocess(rows):
         raise ValueError("too long")
     if (rows.sepal_length < -100).any():
         raise MemoryError("no room")
+    return rows
+"""
+SPOILED = """
+state = []
+def preprocess(rows):
+    if (rows.sepal_length < 0).any():
+        raise ValueError("too short")
+    if (rows.sepal_length == 111.0).any():
+        state.append("spoiled")
+    if state:
+        raise RuntimeError("device-side assert triggered")
     return rows
 """
 EMPTY = """
@@ -69,6 +80,26 @@ def test_each_job_gets_its_own_answer(picky: Model, batch: int) -> None:
     assert names == [["setosa"], ["virginica", "setosa"], 400, ["virginica"]]
     assert isinstance(answers[2], Refused)
     assert answers[2].fault.field == "rows[1].sepal_length"
+
+
+def test_a_worker_asks_after_a_failure_whether_the_model_still_computes(tmp_path: Path) -> None:
+    iris_bundle(tmp_path / "iris", preprocess=SPOILED)
+    model = Model.load(tmp_path / "iris", None)
+    examples = golden.read(tmp_path / "iris")
+
+    def failure_after(job: list[Value]) -> str:
+        return worker.failure_after(worker.answers(model, columns([job]), 0), model, examples)
+
+    assert failure_after(A) == ""
+    assert failure_after([-1.0, *A[1:]]) == "", "a refusal is the client's"
+    assert failure_after([111.0, *A[1:]]).startswith("golden example 0: the hook")
+    assert failure_after(A).startswith("golden example 0: the hook"), "until it is replaced"
+    fine = Computed(("species",), [["setosa"]])
+    assert worker.failure_after([fine], model, examples) == "", "it is asked after failures alone"
+    model.check = None  # type: ignore[assignment,method-assign]
+    assert worker.failure_after([Refused(Fault(message="m"), 500)], model, examples) == (
+        "golden example 0: TypeError"
+    )
 
 
 def test_a_hook_that_sorts_rows_gives_no_job_the_answer_of_another_one(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from mlship.domain.bundle import ID, Schema
+from mlship.domain.bundle import Schema
 from mlship.domain.columns import Columns
 from mlship.runtime import elements, http
 from mlship.runtime.decoder import RowDecoder
@@ -53,9 +53,6 @@ def response(predictions: Predictions, before: bytes, after: bytes) -> Response:
 
 def _named(predictions: Predictions, piece: Columns, start: int) -> list[bytes]:
     """Return the object of each row of a piece, which begins at a row, with its id."""
-    if ID in piece.names:  # from a hook that did not return it in training
-        rows = zip(predictions.ids[start : start + piece.size], piece.rows(), strict=True)
-        return [_encode({ID: id_, **row}) for id_, row in rows]
     before = b'{"id":%b.' % _encode(predictions.request_id)[:-1]
     encoded = enumerate(piece.encoded(), start)
     return [b'%b%d",%b' % (before, number, row[1:]) for number, row in encoded]
