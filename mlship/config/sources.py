@@ -16,6 +16,7 @@ _VALUES: Final = (
     "domain/batch_work.py",
     "domain/bundle.py",
     "domain/columns.py",
+    "domain/csv_text.py",
     "domain/digests.py",
     "domain/lines.py",
     "domain/predicted.py",

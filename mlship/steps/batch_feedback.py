@@ -197,9 +197,10 @@ def nothing_found(key: Key, joined: Joined) -> NotFoundError:
     """Return the error for outcomes of which none is about a row of a batch."""
     names = ", ".join(name[:60] for name in joined.unknown[:_SHOWN])
     more = f" and {len(joined.unknown) - _SHOWN} more" if len(joined.unknown) > _SHOWN else ""
-    where = f"the batch {', '.join(joined.looked_in)} has"
-    where = where if joined.looked_in else "no batch that was published before has"
-    message = f"{where} no row with this {key.column}: {names}{more}"
+    where = f"the batch {', '.join(joined.looked_in)}"
+    message = f"{where} has no row with this {key.column}: {names}{more}"
+    if not joined.looked_in:
+        message = f"no batch was published before the outcome of {key.column} {names}{more}"
     return NotFoundError(message, hint="name the run that the outcomes are about with --run")
 
 

@@ -76,12 +76,13 @@ def read(path: Path, targets: Sequence[str], key: str = "") -> list[Received]:
 
     Raises:
         NotFoundError: there is no such file.
-        ProjectError: a line lacks one of them, or has no value; the message has file and line.
+        ProjectError: a line lacks one of them, or has no value, or has more fields than the
+            header; the message has file and line.
     """
     is_json = path.suffix in (".jsonl", ".ndjson")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = _json_lines(file, path) if is_json else _csv(file)
+            rows = _json_lines(file, path) if is_json else _csv(file, path)
             outcomes = [outcome_of(row, f"{path}:{line}", targets, key) for line, row in rows]
     except FileNotFoundError as error:
         raise NotFoundError(
@@ -98,9 +99,19 @@ def read(path: Path, targets: Sequence[str], key: str = "") -> list[Received]:
     return outcomes
 
 
-def _csv(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(lines)
+def _csv(lines: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    # A quote within a field would take the lines up to the next one into it.
+    reader = csv.DictReader(lines, strict=True)
+    names = reader.fieldnames or []
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        message = f"{path}:1: the header has {', '.join(twice)[:60]} twice"
+        raise ProjectError(message, hint="leave one column of each name")
     for row in reader:
+        if None in row:
+            count = len(names) + len(row[None])
+            message = f"{path}:{reader.line_num}: the line has {count} fields, and the header "
+            message += str(len(names))
+            raise ProjectError(message, hint="put a value that contains a comma in quotes")
         yield reader.line_num, row
 
 

@@ -235,8 +235,13 @@ def test_a_contradiction_is_named_and_nothing_is_kept(
     observations.take([outcome("a")], OURS)
     with pytest.raises(ConflictError, match=r"already have another outcome: a$"):
         observations.take([outcome("b"), outcome("a", "virginica")], OURS)
-    with pytest.raises(ConflictError, match=r"another outcome: c$"):
-        observations.take([outcome("c"), outcome("c", "virginica")], OURS)
+    for name in "ca":
+        # A correction does not choose one of two either, whichever comes first.
+        for corrects in (False, True):
+            both = [outcome(name), outcome(name, "virginica")]
+            for given in (both, both[::-1]):
+                with pytest.raises(ConflictError, match=rf"different outcomes at once: {name}$"):
+                    observations.take(given, OURS, corrects=corrects)
     assert [found.prediction for found in observations.outcomes(OURS)] == ["a"]
 
 
@@ -267,7 +272,7 @@ def test_a_correction_that_contradicts_itself_is_refused(
     write("champion", prediction("a"))
     observations.take([outcome("a")], OURS)
     twice = [outcome("a", "virginica"), outcome("a", "versicolor")]
-    with pytest.raises(ConflictError, match=r"another outcome: a$"):
+    with pytest.raises(ConflictError, match=r"different outcomes at once: a$"):
         observations.take(twice, OURS, corrects=True)
     assert observations.outcomes(OURS)[0].value == "setosa"
 

@@ -64,28 +64,32 @@ def fresh(
     Raises:
         ConflictError: an outcome contradicts a known one, or another one of the same call.
     """
-    new: dict[str, Outcome] = {}
-    contradicted = []
+    first: dict[str, Outcome] = {}
+    twice: dict[str, None] = {}
     for outcome in received:
         name = outcome.prediction
-        if name not in logged:
-            continue
-        added = new.get(name)
-        if added is not None and added.value != outcome.value:
-            contradicted.append(name)
-        if added is not None or (name in known and known[name] == outcome.value):
-            continue
-        if name in known and not corrects:
-            contradicted.append(name)
-        is_corrected = name in known
-        new[name] = msgspec.structs.replace(outcome, is_corrected=True) if is_corrected else outcome
-    if contradicted:
-        names = ", ".join(dict.fromkeys(contradicted[:5]))
-        more = f" and {len(contradicted) - 5} more" if len(contradicted) > 5 else ""
-        message = f"predictions already have another outcome: {names}{more}"
+        if name in logged and first.setdefault(name, outcome).value != outcome.value:
+            twice[name] = None
+    if twice:
+        message = f"predictions have two different outcomes at once: {_some(twice)}"
+        raise ConflictError(message, hint="leave one outcome for each of them")
+    new, contradicted = [], dict[str, None]()
+    for name, outcome in first.items():
+        if name not in known:
+            new.append(outcome)
+        elif known[name] != outcome.value:
+            contradicted[name] = None
+            new.append(msgspec.structs.replace(outcome, is_corrected=True))
+    if contradicted and not corrects:
+        message = f"predictions already have another outcome: {_some(contradicted)}"
         hint = "remove them from the file, or correct them with `mlship feedback --correct`"
         raise ConflictError(message, hint=hint)
-    return list(new.values())
+    return new
+
+
+def _some(names: Collection[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(list(names)[:5]) + more
 
 
 def part_of(prediction: str) -> str:

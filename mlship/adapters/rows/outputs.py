@@ -17,6 +17,7 @@ from mlship.domain import batch_schema, batch_sides
 from mlship.domain.batch import Entry, Manifest
 from mlship.domain.batch_outcomes import Answered
 from mlship.domain.bundle import ID
+from mlship.domain.csv_text import WholeLineEnds
 from mlship.errors import IntegrityError, NotFoundError, ProjectError, UnavailableError, shown
 
 _ROWS: Final = 1 << 18
@@ -101,7 +102,9 @@ def _batches(file: IO[bytes], manifest: Manifest, column: str) -> Iterator[Any]:
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    table = pacsv.read_csv(file, convert_options=options)
+    parsing = pacsv.ParseOptions(newlines_in_values=True)
+    source = WholeLineEnds(file)
+    table = pacsv.read_csv(source, parse_options=parsing, convert_options=options)
     names = [name for name in table.column_names if name not in unused]
     yield from table.select(names).to_batches(max_chunksize=_ROWS)
 

@@ -25,6 +25,7 @@ from mlship.adapters.rows import query_types
 from mlship.adapters.rows.connections import LOGIN, connected
 from mlship.domain import databases, digests
 from mlship.domain.batch_ports import Listed
+from mlship.domain.csv_text import WholeLineEnds
 from mlship.domain.databases import Database, quoted
 from mlship.errors import MlshipError, NotFoundError, ProjectError, UnavailableError, first_line
 
@@ -227,7 +228,7 @@ def _batches(text: "_Text", schema: Any) -> Iterator[Any]:
         return
     try:
         yield from pacsv.open_csv(
-            text,
+            WholeLineEnds(text),
             read_options=pacsv.ReadOptions(
                 use_threads=False, block_size=_BLOCK, column_names=schema.names
             ),

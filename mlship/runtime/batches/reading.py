@@ -1,6 +1,7 @@
 """Reads a part of a file as record batches, or as rows of JSON."""
 
 import gzip
+import io
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final
 
@@ -9,10 +10,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from mlship.domain import csv_text
 from mlship.domain.batch import Block, Input, Reading
+from mlship.domain.csv_text import Utf8Text, WholeLineEnds
 from mlship.errors import ProjectError
 from mlship.runtime.batches import places
-from mlship.runtime.batches.inspection import is_wide
 from mlship.runtime.batches.quotes import CheckedText, QuoteCheck
 
 ROWS: Final = 50_000
@@ -52,7 +54,12 @@ def batches(
                 yield from _parquet(file, block, names)
             else:
                 yield from _csv(each, file, block, reading, names, malformed)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, EOFError) as error:
+        except (
+            pa.ArrowInvalid,
+            pa.ArrowNotImplementedError,
+            EOFError,
+            UnicodeDecodeError,
+        ) as error:
             reason = str(error).strip().splitlines()[0][:300]
             message = f"{each.path} cannot be read: {reason}"
             raise ProjectError(message, hint="write the file again, or leave it out") from error
@@ -119,14 +126,13 @@ def _csv(
     check = QuoteCheck(each.path, reading.sep)
     if is_whole:
         whole: Any = gzip.GzipFile(fileobj=file) if each.path.endswith(".gz") else file
-        # In wide characters, a byte says nothing.
-        source: Any = whole if is_wide(reading.encoding) else CheckedText(whole, check)
+        source: Any = CheckedText(_as_utf8(whole, reading), check)
     else:
         file.seek(block.start)
         text = file.read(block.end - block.start)
         check.feed(text)
         check.finish()
-        source = pa.BufferReader(text)
+        source = _as_utf8(io.BytesIO(text), reading)
 
     def refuse(row: Any) -> str:
         reason = f"the line has {row.actual_columns} fields, and the header {row.expected_columns}"
@@ -134,11 +140,10 @@ def _csv(
         return "skip"
 
     reader = pacsv.open_csv(
-        source,
+        WholeLineEnds(source),
         read_options=pacsv.ReadOptions(
             use_threads=False,
             block_size=_TEXT_BLOCK,
-            encoding=reading.encoding or "utf-8",
             column_names=all_names,
             skip_rows=1 if is_whole else 0,
         ),
@@ -156,3 +161,7 @@ def _csv(
         ),
     )
     yield from reader
+
+
+def _as_utf8(file: Any, reading: Reading) -> Any:
+    return file if csv_text.is_utf8(reading.encoding) else Utf8Text(file, reading.encoding)

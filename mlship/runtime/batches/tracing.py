@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from mlship.domain.batch_work import Find, Found
 from mlship.domain.bundle import ID, Row
+from mlship.domain.csv_text import WholeLineEnds
 from mlship.errors import IntegrityError, NotFoundError
 from mlship.runtime.batches import places, reading
 from mlship.runtime.batches.inspection import inspect
@@ -45,7 +46,9 @@ def _outputs(model: Model, request: Find) -> Row:
         else:
             kinds = {ID: pa.string()}
             options = pacsv.ConvertOptions(column_types=kinds)
-            read = pacsv.read_csv(file, convert_options=options)
+            parsing = pacsv.ParseOptions(newlines_in_values=True)
+            source = WholeLineEnds(file)
+            read = pacsv.read_csv(source, parse_options=parsing, convert_options=options)
             table = read.filter(pc.equal(read.column(ID), request.id)).select(names)
     if not table.num_rows:
         message = f"the batch has no prediction {request.id}: the row was rejected, or never was"
