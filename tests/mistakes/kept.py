@@ -85,8 +85,8 @@ OUTCOMES = (
         do=lambda project: outcomes(project, "setosa", "virginica"),
         command=("feedback", "outcomes.csv"),
         code=8,
-        says="already have another outcome",
-        hints="--correct",
+        says="different outcomes at once",
+        hints="leave one outcome",
         mend=lambda project: outcomes(project, "setosa"),
     ),
     Mistake(
