@@ -93,10 +93,10 @@ def test_without_a_supervisor_traffic_flows_and_the_next_deploy_takes_over(local
     os.kill(local.supervisor, signal.SIGKILL)
     os.kill(first.process.pid, signal.SIGKILL)
     until(lambda: not is_alive(first.process))
+    until(lambda: not local.target.inspect()[slot].supervised)
     assert ask(local).status_code == 200
     observed = local.target.inspect()[slot]
     assert (observed.ready, observed.wanted) == (1, 2)
-    assert not observed.supervised
     assert "supervisor is not running" in observed.detail
     local.deploy(ONE, replicas=2)
     assert local.target.inspect()[slot].supervised
