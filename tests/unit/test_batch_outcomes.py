@@ -244,9 +244,7 @@ def test_a_key_is_of_the_last_run_before_its_outcome_or_of_the_run_that_is_named
         here.feedback({"c3": "virginica"})
     early = {"customer": "c250", "outcome": "setosa", "outcome_time": "2020-01-01T00:00:00+00:00"}
     path.write_text(json.dumps(early))
-    with pytest.raises(
-        NotFoundError, match=r"no batch was published before .* c250"
-    ):
+    with pytest.raises(NotFoundError, match=r"no batch was published before .* c250"):
         here.take(path)
     with pytest.raises(ProjectError, match="before its prediction"):
         here.take(path, run=run)
