@@ -9,7 +9,7 @@
 Each has a control in the same run in which the protection is off:
 
 - `overload`: requests at four times the rate that the model bears, with a deadline of a second;
-  before and after it, requests at that rate. The control has no deadline.
+  before and after it, requests at that rate. The control has no deadline and a queue of any length.
 - `poison`: requests that end the process of the model, one a second among 100 others a second.
   The control is a server in one process, as FastAPI or Flask with the model in it.
 - `hung`: requests that the model never answers, one in five seconds among 100 others a second.
@@ -199,7 +199,9 @@ def counts(answers: list[Answer]) -> str:
 def overload(seconds: float, *, is_protected: bool) -> str:
     """Send four times what the model bears."""
     deadline = "1" if is_protected else "86400"
-    with serving("--timeout", deadline, hook=HOOK) as (url, pid):
+    off = "from mlship.runtime.pressure import Pressure\nPressure.refuses = lambda *_: False\n"
+    patch = "" if is_protected else off
+    with serving("--timeout", deadline, hook=HOOK, patch=patch) as (url, pid):
         return asyncio.run(_overload(url, pid, seconds))
 
 
