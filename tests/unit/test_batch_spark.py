@@ -1,9 +1,13 @@
 """Settings of Spark, checked before Java is started."""
 
+import sys
+from collections.abc import Mapping
+
 import pytest
 
 from mlship.config.spark import check_spark
 from mlship.errors import ConfigError
+from mlship.runtime.batches.spark import executors_python
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,18 @@ def test_another_master_is_refused(master: str) -> None:
 def test_a_name_that_spark_would_pass_over_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"batch\.spark has master, which is not a setting"):
         check_spark({"master": "local"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "python"),
+    [
+        ({"spark.master": "local[2]"}, {}, sys.executable),
+        ({"spark.master": "local[2]"}, {"PYSPARK_PYTHON": "/a"}, "/a"),
+        ({"spark.master": "spark://a:7077"}, {}, ""),
+        ({"spark.master": "yarn", "spark.pyspark.python": "/b"}, {"PYSPARK_PYTHON": "/a"}, "/b"),
+    ],
+)
+def test_the_setting_names_the_python_of_executors(
+    settings: Mapping[str, str], environment: Mapping[str, str], python: str
+) -> None:
+    assert executors_python(settings, environment) == python

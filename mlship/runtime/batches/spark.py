@@ -87,10 +87,7 @@ def _session(settings: Mapping[str, str]) -> Any:
     _check_java()
     master = settings.get("spark.master", "")
     is_local = master.startswith("local")
-    if is_local:
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # Outside of spark-submit, Spark reads the variable only.
-    if python := settings.get("spark.pyspark.python"):
+    if python := executors_python(settings, os.environ):
         os.environ["PYSPARK_PYTHON"] = python
     # For executors in the JVM that this process starts; others get the setting.
     os.environ["PYTHONHASHSEED"] = "1"
@@ -107,6 +104,16 @@ def _session(settings: Mapping[str, str]) -> Any:
         hint = "check batch.spark in mlship.yaml, and what Spark printed above"
         raise UnavailableError(message, hint=hint) from error
     return session
+
+
+def executors_python(settings: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    """Return the Python of the executors; empty if Spark finds theirs.
+
+    Outside of spark-submit, Spark reads it from the variable `PYSPARK_PYTHON` only.
+    """
+    if python := settings.get("spark.pyspark.python") or environment.get("PYSPARK_PYTHON"):
+        return python
+    return sys.executable if settings.get("spark.master", "").startswith("local") else ""
 
 
 def _check_java() -> None:
