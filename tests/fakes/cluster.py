@@ -344,6 +344,20 @@ def kill_at_every_write(world: World, act: Callable[[], object]) -> int:
     raise AssertionError
 
 
+def contested(made: World, champion: Release, challenger: Release, replicas: int = 2) -> bytes:
+    """Deploy a champion, and a challenger with 10 %; return what that wrote.
+
+    Tests begin with copies of it, which `World.restored` makes.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        at_once(patch)
+        made.deploy(champion, replicas=replicas)
+        made.route((champion, 100))
+        made.deploy(challenger)
+        made.route((champion, 90), (challenger, 10))
+        return made.saved()
+
+
 def at_once(patch: pytest.MonkeyPatch) -> None:
     """Let a load balancer apply each route at once, and reach every slot.
 

@@ -7,6 +7,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlship.domain.batch_ports import Workers
 from mlship.domain.batch_sides import Mode
 from mlship.domain.deployment import Artifact, Split, slot_of
 from mlship.domain.facts import Deployed
@@ -71,6 +72,12 @@ class Here:
         pipeline = self.world.pipeline
         return batch(pipeline, self.ports, self.release, pipeline.read())
 
+    def score(self, workers: Workers, output: str) -> Batch:
+        """Run the batch with these workers into a folder."""
+        self.configure(output=output)
+        pipeline = self.world.pipeline
+        return batch(pipeline, batching(self.root, workers), self.release, pipeline.read())
+
     def write(self, name: str, rows: int = 25, group: int = 10, **columns: Any) -> Path:
         """Write a file of rows, with columns of its own beside those of the model."""
         path = self.root / "lake" / name
@@ -92,6 +99,11 @@ class Here:
     def published(self) -> list[Path]:
         """The folders of runs that were published."""
         return list(self.root.glob("scores/*/run-*"))
+
+
+def parts(done: Batch) -> dict[str, bytes]:
+    """Return the files of outputs that a batch wrote."""
+    return {path.name: path.read_bytes() for path in Path(done.folder).glob("part-*")}
 
 
 class Contest(Here):

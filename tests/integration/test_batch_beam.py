@@ -6,12 +6,9 @@ import pytest
 
 from mlship.adapters.rows.beam import BeamWorkers
 from mlship.adapters.rows.workers import ChildWorkers
-from mlship.domain.batch_ports import Workers
 from mlship.errors import ConfigError, ProjectError, UnavailableError
-from mlship.steps.batch import Batch, batch
-from tests.fakes.batch import batching
 from tests.harness import beam
-from tests.harness.batches import Here
+from tests.harness.batches import Here, parts
 
 HOOK = """
 def preprocess(data):
@@ -30,12 +27,6 @@ class OnBeam(Here):
         self.variables = beam.environment()
         self.on_beam = BeamWorkers(self.bundle, {}, self.variables)
 
-    def score(self, workers: Workers, output: str) -> Batch:
-        """Run the batch with these workers."""
-        self.configure(output=output)
-        pipeline = self.world.pipeline
-        return batch(pipeline, batching(self.root, workers), self.release, pipeline.read())
-
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> OnBeam:
@@ -45,13 +36,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> OnBeam:
     return made
 
 
-def outputs(result: Batch) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(result.folder).glob("part-*")}
-
-
 def test_beam_writes_the_bytes_that_processes_write(here: OnBeam) -> None:
-    wanted = outputs(here.score(ChildWorkers(here.bundle, 2, here.variables), "in-processes"))
-    found = outputs(here.score(here.on_beam, "on-beam"))
+    wanted = parts(here.score(ChildWorkers(here.bundle, 2, here.variables), "in-processes"))
+    found = parts(here.score(here.on_beam, "on-beam"))
     assert len(found) == 7
     assert found == wanted
 

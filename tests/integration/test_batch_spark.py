@@ -11,10 +11,8 @@ import pytest
 from mlship.adapters.rows.spark import SparkWorkers
 from mlship.adapters.rows.workers import ChildWorkers
 from mlship.errors import ConfigError, ProjectError
-from mlship.steps.batch import Batch, batch
-from tests.fakes.batch import batching
 from tests.harness import spark
-from tests.harness.batches import Here
+from tests.harness.batches import Here, parts
 
 SLOW = """
 def preprocess(data):
@@ -36,12 +34,6 @@ class OnSpark(Here):
         self.on_spark = SparkWorkers(self.bundle, {"spark.master": "local[2,4]"}, variables)
         self.in_processes = ChildWorkers(self.bundle, 2, variables)
 
-    def score(self, workers: ChildWorkers | SparkWorkers, output: str) -> Batch:
-        """Run the batch with these workers."""
-        self.configure(output=output)
-        pipeline = self.world.pipeline
-        return batch(pipeline, batching(self.root, workers), self.release, pipeline.read())
-
     def executors(self) -> set[int]:
         """Return the processes in which the hook ran."""
         return {int(path.name.partition("-")[2]) for path in self.notes.glob("executor-*")}
@@ -55,19 +47,15 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> OnSpark:
     return made
 
 
-def outputs(result: Batch) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(result.folder).glob("part-*")}
-
-
 def test_spark_writes_the_bytes_that_processes_write(here: OnSpark) -> None:
-    wanted = outputs(here.score(here.in_processes, "in-processes"))
-    found = outputs(here.score(here.on_spark, "on-spark"))
+    wanted = parts(here.score(here.in_processes, "in-processes"))
+    found = parts(here.score(here.on_spark, "on-spark"))
     assert len(found) == 7
     assert found == wanted
 
 
 def test_a_task_whose_executor_is_killed_is_tried_again(here: OnSpark) -> None:
-    wanted = outputs(here.score(here.in_processes, "in-processes"))
+    wanted = parts(here.score(here.in_processes, "in-processes"))
     for path in here.notes.glob("executor-*"):
         path.unlink()
     killed: list[int] = []
@@ -82,7 +70,7 @@ def test_a_task_whose_executor_is_killed_is_tried_again(here: OnSpark) -> None:
 
     thread = threading.Thread(target=kill)
     thread.start()
-    found = outputs(here.score(here.on_spark, "killed"))
+    found = parts(here.score(here.on_spark, "killed"))
     thread.join()
     assert killed
     assert here.executors() - set(killed)

@@ -16,7 +16,15 @@ from mlship.errors import (
     ProjectError,
     UnavailableError,
 )
-from tests.fakes.cluster import IMAGE, SCOPE, FakeApiServer, World, at_once, kill_at_every_write
+from tests.fakes.cluster import (
+    IMAGE,
+    SCOPE,
+    FakeApiServer,
+    World,
+    at_once,
+    contested,
+    kill_at_every_write,
+)
 from tests.harness.places import Notes
 from tests.harness.samples import release
 
@@ -36,15 +44,7 @@ def world(filled: bytes) -> World:
 
 @pytest.fixture(scope="module")
 def filled() -> bytes:
-    """Deploy ONE and TWO once; each test begins with a copy of what that wrote."""
-    with pytest.MonkeyPatch.context() as patch:
-        at_once(patch)
-        made = World()
-        made.deploy(ONE, replicas=2)
-        made.route((ONE, 100))
-        made.deploy(TWO)
-        made.route((ONE, 90), (TWO, 10))
-        return made.saved()
+    return contested(World(), ONE, TWO)
 
 
 def test_the_first_release_is_in_the_first_cluster_and_the_challenger_in_the_other(

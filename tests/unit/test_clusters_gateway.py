@@ -11,7 +11,7 @@ import pytest
 from mlship.adapters.targets.kubernetes import fencing, gateway, reach, review_all, routing
 from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.errors import ConfigError, UnavailableError
-from tests.fakes.cluster import IMAGE, SCOPE, World, at_once, kill_at_every_write
+from tests.fakes.cluster import IMAGE, SCOPE, World, at_once, contested, kill_at_every_write
 from tests.harness.samples import release
 
 ONE, TWO, THREE = release("one"), release("two"), release("three")
@@ -36,15 +36,7 @@ def world(filled: bytes) -> World:
 
 @pytest.fixture(scope="module")
 def filled() -> bytes:
-    """Deploy ONE and TWO once; each test begins with a copy of what that wrote."""
-    with pytest.MonkeyPatch.context() as patch:
-        at_once(patch)
-        made = new_world()
-        made.deploy(ONE, replicas=2)
-        made.route((ONE, 100))
-        made.deploy(TWO)
-        made.route((ONE, 90), (TWO, 10))
-        return made.saved()
+    return contested(new_world(), ONE, TWO)
 
 
 def addresses(world: World) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import pytest
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.domain.deployment import Split, slot_of
 from mlship.errors import ConfigError, IntegrityError, MlshipError, NotFoundError
-from tests.fakes.cluster import SCOPE, FakeApiServer, FakeMember, World, at_once
+from tests.fakes.cluster import SCOPE, FakeApiServer, FakeMember, World, at_once, contested
 from tests.harness.samples import release
 
 ONE, TWO, THREE = release("one"), release("two"), release("three")
@@ -34,15 +34,7 @@ def world(filled: bytes) -> World:
 
 @pytest.fixture(scope="module")
 def filled() -> bytes:
-    """Deploy ONE and TWO once; each test begins with a copy of what that wrote."""
-    with pytest.MonkeyPatch.context() as patch:
-        at_once(patch)
-        made = World()
-        made.deploy(ONE)
-        made.route((ONE, 100))
-        made.deploy(TWO)
-        made.route((ONE, 90), (TWO, 10))
-        return made.saved()
+    return contested(World(), ONE, TWO, replicas=1)
 
 
 def writes(world: World) -> list[int]:
