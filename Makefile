@@ -15,6 +15,10 @@ PYTEST := $(BIN)/python -m pytest
 GROUPED := --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 QUICK := -m "not slow and not fits"
 PARALLEL = --numprocesses $(or $(WORKERS),auto) $(GROUPED)
+# Thousands of quick tests: what pytest-xdist does around a test takes longer than most of them.
+# Libraries of macOS do not survive a fork.
+FORKS = -p tests.harness.forks --forks $(or $(WORKERS),auto)
+SPREAD = $(if $(filter Linux,$(shell uname)),$(FORKS),$(PARALLEL))
 # What the unit tests cover: make test COVERAGE=1 measures them where it runs them.
 COVERAGE ?=
 MEASURED := --cov --cov-report=
@@ -38,10 +42,10 @@ down: $(READY) ## stop what the demo left running
 	cd .demo && ../$(BIN)/mlship down
 
 unit: $(READY) ## the unit tests that take no minute: what to run after each change
-	$(PYTEST) $(PARALLEL) $(QUICK) tests/unit
+	$(PYTEST) $(SPREAD) $(QUICK) tests/unit
 
 check: $(READY) ## lint, types, unit tests, architecture and docs: what to run before a commit
-	$(PYTEST) $(PARALLEL) $(QUICK) tests/unit tests/architecture tests/docs
+	$(PYTEST) $(SPREAD) $(QUICK) tests/unit tests/architecture tests/docs
 
 # Four workers on two cores: tests wait for pods and servers half of the time.
 test: $(READY) ## everything, lint too, with whatever services this machine has

@@ -12,13 +12,18 @@ from typing import Any, NoReturn
 import joblib
 import pytest
 
-# Its import looks for hundreds of functions in all modules that are loaded: few in a worker that
-# has just started, thousands when the first test needs it.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    importlib.import_module("skops.io")
-
 # Counted once, by a program that joblib starts: later calls find the number in its memory.
 joblib.cpu_count(only_physical_cores=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import skops before what workers collect.
+
+    Its import looks for hundreds of functions in all modules that are loaded: few now, thousands
+    when the first test needs it.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ or config.getoption("forks", "0") != "0":
+        importlib.import_module("skops.io")
 
 
 @pytest.fixture(scope="session")

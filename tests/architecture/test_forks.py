@@ -1,0 +1,69 @@
+"""The workers of `make unit` report what pytest without workers would, and lose no test."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TESTS = """
+import os
+import pytest
+
+@pytest.fixture
+def broken():
+    yield
+    raise ValueError("at the end")
+
+def test_passes(): pass
+def test_fails(): print("what it printed"); assert 1 == 2
+def test_leaves_something(broken): pass
+@pytest.mark.skip(reason="not today")
+def test_is_skipped(): pass
+@pytest.mark.xfail(strict=True)
+def test_is_expected_to_fail(): assert False
+"""
+CRASH = """
+import os
+def test_before(): pass
+def test_ends_its_worker(): os._exit(3)
+def test_after(): pass
+"""
+
+
+def run(folder: Path, *options: str) -> tuple[int, str]:
+    """Run the tests in a folder with two workers; return the exit code and the output."""
+    workers = ["-p", "tests.harness.forks", "--forks", "2", "--rootdir", str(folder)]
+    (folder / "pytest.ini").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *workers, *options, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_results_of_all_workers_are_reported(tmp_path: Path) -> None:
+    for name in ("test_one.py", "test_two.py"):
+        (tmp_path / name).write_text(TESTS)
+    code, output = run(tmp_path)
+    assert code == 1
+    assert "2 failed, 4 passed, 2 skipped, 2 xfailed, 2 errors" in output
+    assert output.count("what it printed") == 2 + 2  # the source line, and what was captured
+    assert output.count("ValueError: at the end") == 2
+
+
+def test_a_test_that_ends_its_worker_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test_crash.py").write_text(CRASH)
+    code, output = run(tmp_path)
+    assert code == 2
+    assert "exit code 3 during test_crash.py::test_ends_its_worker" in output
+    assert "tests without a result" in output
+
+
+def test_the_first_failure_may_end_the_run(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text(TESTS)
+    code, output = run(tmp_path, "--exitfirst")
+    assert code == 1
+    assert "stopping after 1 failures" in output
