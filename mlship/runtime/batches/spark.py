@@ -12,6 +12,7 @@ are those of `spark-submit`.
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,10 @@ from mlship.runtime.batches.replies import Replies, reason
 _NAME: Final = "mlship-bundle"
 _GATEWAY: Final = "PYSPARK_GATEWAY_PORT"
 """The variable by which `spark-submit` tells what it starts where its JVM is."""
+_EXITED: Final = "JAVA_GATEWAY_EXITED"
+"""What PySpark says when Java ended: why is only in what Java printed."""
+_LAST_BYTES: Final = 4000
+_CONNECT_SECONDS: Final = 10.0
 _NEEDED: Final[Mapping[str, str]] = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     # One task, one request: nothing is there to be planned anew.
@@ -93,13 +98,14 @@ def _session(settings: Mapping[str, str]) -> Any:
 
     Raises:
         ConfigError: there is no Java.
-        UnavailableError: the session does not start.
+        UnavailableError: no master answers, or the session does not start.
     """
     from pyspark.errors import PySparkException
 
     is_submitted = _GATEWAY in os.environ
     if not is_submitted:
         _check_java()
+        check_master(settings)
     # For executors in the JVM that this process starts; others get the setting.
     os.environ["PYTHONHASHSEED"] = "1"
     try:
@@ -109,10 +115,47 @@ def _session(settings: Mapping[str, str]) -> Any:
         if not isinstance(error, PySparkException) and not _is_java(error):
             raise
         place = "of spark-submit" if is_submitted else f"at {settings.get('spark.master', '')}"
-        message = f"Spark {place} does not start: {reason(error)}"
-        hint = "check batch.spark in mlship.yaml, and what Spark printed above"
-        raise UnavailableError(message, hint=hint) from error
+        why = reason(error)
+        if _EXITED in why:
+            why = printed(2) or why
+        message = f"Spark {place} does not start: {why}"
+        raise UnavailableError(message, hint="check batch.spark in mlship.yaml") from error
     return session
+
+
+def check_master(settings: Mapping[str, str]) -> None:
+    """Check that the master of a standalone cluster answers, which Spark tries for minutes.
+
+    Raises:
+        UnavailableError: it does not; of several, none does.
+    """
+    master = settings.get("spark.master", "")
+    why: OSError | None = None
+    for place in master.removeprefix("spark://").split(",") if "spark://" in master else ():
+        host, _, port = place.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+        except OSError as error:
+            why = error
+        else:
+            return
+    if why is not None:
+        message = f"no master of Spark answers at {master}: {why.strerror or why}"
+        raise UnavailableError(message, hint="check spark.master in batch.spark, or start it")
+
+
+def printed(stream: int) -> str:
+    """Return the last exception that Java printed to a file; empty if it is none, as a pipe.
+
+    Args:
+        stream: its descriptor; that of stderr is a file of the command.
+    """
+    try:
+        begin = max(0, os.fstat(stream).st_size - _LAST_BYTES)
+        text = os.pread(stream, _LAST_BYTES, begin).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return reason(Exception(text)) if text.strip() else ""
 
 
 def _started(settings: Mapping[str, str]) -> Any:
