@@ -1,19 +1,40 @@
 """The command batch: files of rows, scored by a release."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mlship.cli import output
 from mlship.cli.options import ReleaseName
 from mlship.cli.session import session
+from mlship.errors import shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from mlship.cli.session import Session
+    from mlship.config.batch import BatchConfig
     from mlship.config.project import Config
     from mlship.steps.batch_challenger import Compared
     from mlship.steps.pipeline import Pipeline
+
+WRITER = "`mlship batch --render`"
+
+_Challenger = Annotated[
+    Literal["shadow", "split"] | None,
+    typer.Option(
+        help="How production's challenger takes part: it scores each row, too, apart, or some "
+        "rows, by the route's weights. Default: batch.challenger."
+    ),
+]
+_Render = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Write the batch to a folder instead, as a job for spark-submit, and show the "
+        "command that submits it.",
+    ),
+]
 
 
 def batch(
@@ -48,20 +69,16 @@ def batch(
         int | None,
         typer.Option(min=0, help="Rows that may be rejected. Default: batch.max_rejected."),
     ] = None,
-    challenger: Annotated[
-        Literal["shadow", "split"] | None,
-        typer.Option(
-            help="How production's challenger takes part: it scores each row, too, apart, or some "
-            "rows, by the route's weights. Default: batch.challenger."
-        ),
-    ] = None,
+    challenger: _Challenger = None,
+    render: _Render = None,
 ) -> None:
     """Score files of rows with a release.
 
     Each row is answered as over HTTP. Outputs are published together, in a folder of the release
     and the run; rows that the model refuses are written to `_rejected` there. After a crash, run
     the same command again: it goes on. A second run with the same inputs and release does nothing.
-    With a challenger, RELEASE is by default the champion.
+    With a challenger, RELEASE is by default the champion. With --render, a job that does the same
+    on Spark's cluster is written, for this release.
 
     Example: mlship batch champion --input "lake/2026-11/*.parquet" --output scores
     """
@@ -69,6 +86,9 @@ def batch(
     pipeline = options.pipeline()
     config = _changed(pipeline.config, inputs, to, keep, max_rejected, challenger)
     pipeline = dataclasses.replace(pipeline, config=config)
+    if render is not None:
+        _render(pipeline, options, release, render)
+        return
     result = _scored(pipeline, options.root, release)
     _print(pipeline, result, json=options.json)
 
@@ -86,6 +106,46 @@ def _scored(pipeline: "Pipeline", root: "Path", release: str | None) -> "Compare
     if mode is None:
         return Compared(published=batch_step(pipeline, ports, chosen, records))
     return compared(pipeline, ports, chosen, records, mode)
+
+
+def _render(pipeline: "Pipeline", options: "Session", release: str | None, into: Path) -> None:
+    """Write the batch as a job for spark-submit. The release is that of now."""
+    from mlship import files
+    from mlship.config.spark import check_spark
+    from mlship.steps.batch import output_of
+    from mlship.steps.preview import write_rendered
+    from mlship.templates import batch_job
+
+    batch, to = pipeline.config.batch, output_of(pipeline)
+    check_spark(batch.spark)
+    chosen = pipeline.release(release or ("champion" if batch.challenger else None))
+    path = into / batch_job.NAME
+    text = batch_job.render(
+        release=str(chosen),
+        to=shown(to),
+        config=options.config.name,
+        flags=(*options.flags, "batch.engine=spark"),
+        arguments=("batch", str(chosen), *_options(batch, to)),
+        settings=batch.spark,
+        path=str(path),
+    )
+    write_rendered({path: files.signed(text, WRITER)}, into, (WRITER,))
+    command = batch_job.submit(batch.spark, str(chosen), str(path))
+    if options.json:
+        output.as_json({"release": str(chosen), "files": [str(path)], "submit": command})
+        return
+    output.line(str(path))
+    output.line(command)
+
+
+def _options(batch: "BatchConfig", to: str) -> list[str]:
+    """Return the options with which a job asks for this batch."""
+    named = [("--input", each) for each in batch.patterns]
+    named += [("--output", to), *(("--keep", each) for each in batch.keep)]
+    named.append(("--max-rejected", str(batch.max_rejected)))
+    if batch.challenger:
+        named.append(("--challenger", batch.challenger))
+    return [part for pair in named for part in pair]
 
 
 def _print(pipeline: "Pipeline", result: "Compared", *, json: bool) -> None:

@@ -6,6 +6,8 @@ from typing import Final
 
 from mlship.errors import ConfigError
 
+MASTER: Final = "spark.master"
+
 _MASTERS: Final = re.compile(
     r"local(\[(\d+|\*)(,\d+)?\])?|local-cluster\[\d+,\d+,\d+\]|yarn|k8s://\S+"
     r"|spark://[^\s/:,]+:\d+(,[^\s/:,]+:\d+)*"
@@ -23,7 +25,7 @@ def check_spark(settings: Mapping[str, str]) -> None:
         if not name.startswith("spark."):
             message = f"batch.spark has {name}, which is not a setting of Spark"
             raise ConfigError(message, hint="names begin with spark., as spark.executor.memory")
-    master = settings.get("spark.master")
+    master = settings.get(MASTER)
     if master is not None and not _MASTERS.fullmatch(master):
         message = f"invalid spark.master in batch.spark: {master}"
         hint = "use local[*], spark://HOST:PORT, k8s://https://HOST:PORT or yarn"

@@ -90,6 +90,8 @@ _SPARK: Final = frozenset(
     {
         *("HADOOP_CONF_DIR", "JAVA_HOME", "PYSPARK_DRIVER_PYTHON", "PYSPARK_PYTHON"),
         *("SPARK_CONF_DIR", "SPARK_HOME", "YARN_CONF_DIR"),
+        # Of a command that spark-submit started: the JVM with the driver.
+        *("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET", "PYSPARK_PIN_THREAD"),
     }
 )
 _SERVING: Final = _SYSTEM | _PYTHON | _COMPUTING

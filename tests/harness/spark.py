@@ -16,6 +16,10 @@ _KEPT: Final = Path.home() / ".cache" / "mlship-spark" / "4.0.0"
 _JARS: Final = Path.home() / ".cache" / "mlship-spark-kafka" / "4.0.0"
 _NOT_SPARKS: Final = ("hadoop-", "scala-library", "slf4j", "snappy", "lz4", "spark-tags")
 """Jars that the connector names, and Spark itself has."""
+_LOOPBACK: Final = (
+    *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1"),
+    *("--conf", "spark.ui.enabled=false"),
+)
 
 
 def environment() -> Mapping[str, str]:
@@ -29,6 +33,32 @@ def environment() -> Mapping[str, str]:
     require("Java", shutil.which("java") is not None, "install Java 17")
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def submit(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a job to its end by spark-submit, with two cores of this machine.
+
+    Args:
+        arguments: its file, and what the job gets.
+        folder: the current folder.
+    """
+    variables = {**environment(), "PYSPARK_PYTHON": sys.executable}
+    home = Path(os.environ.get("TEST_SPARK", _KEPT)) / "pyspark"
+    if not home.is_dir():
+        found = importlib.util.find_spec("pyspark")
+        assert found is not None
+        assert found.origin is not None
+        home = Path(found.origin).parent
+    return subprocess.run(
+        [str(home / "bin/spark-submit"), "--master", "local[2]", *_LOOPBACK, *arguments],
+        cwd=folder,
+        env={**variables, "SPARK_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
 
 
 class StreamJob:
@@ -45,9 +75,7 @@ class StreamJob:
         found = sorted(Path(os.environ.get("TEST_SPARK_KAFKA", _JARS)).glob("*.jar"))
         require("Spark's connector for Kafka", bool(found), "run .ci/spark")
         jars = ",".join(str(each) for each in found if not each.name.startswith(_NOT_SPARKS))
-        own = ("spark.driver.host", "spark.driver.bindAddress")
-        flags = [part for name in own for part in ("--conf", f"{name}=127.0.0.1")]
-        flags += ["--conf", "spark.ui.enabled=false", "--jars", jars]
+        flags = [*_LOOPBACK, "--jars", jars]
         variables = {
             **environment(),
             "PYSPARK_SUBMIT_ARGS": " ".join(["--master", "local[2]", *flags, "pyspark-shell"]),
