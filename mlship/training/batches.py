@@ -5,7 +5,7 @@ is asked of raw rows later: their types, values to try, and which held-out rows 
 second time, each batch goes through `preprocess`, of which the features are kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -66,7 +66,8 @@ def frames(root: Path, config: DataConfig) -> Iterator[pd.DataFrame]:
 
     Raises:
         ConfigError: the format has no batches.
-        ProjectError: the data are missing or malformed, or a column has pandas categories.
+        ProjectError: the data are missing or malformed, or a column has pandas categories, lists
+            or structures.
         IntegrityError, UnavailableError: as `mlship.adapters.checkout.datafiles`.
     """
     import pyarrow as pa
@@ -91,6 +92,11 @@ def frames(root: Path, config: DataConfig) -> Iterator[pd.DataFrame]:
 
 
 def _plain(batch: Any) -> pd.DataFrame:
+    import pyarrow as pa
+
+    for field in batch.schema:
+        if pa.types.is_nested(field.type):
+            raise _of_parts(field.name, str(field.type))
     frame: pd.DataFrame = batch.to_pandas()
     frame.columns = [str(name) for name in frame.columns]
     for name, dtype in frame.dtypes.items():
@@ -204,8 +210,20 @@ def _hashes(frame: pd.DataFrame, columns: list[str]) -> list[int]:
         name: column.astype("float64") if _is_of_numbers(column) else column
         for name, column in ((name, frame[name]) for name in columns)
     }
-    values: list[int] = pd.util.hash_pandas_object(pd.DataFrame(plain), index=False).tolist()
+    try:
+        values: list[int] = pd.util.hash_pandas_object(pd.DataFrame(plain), index=False).tolist()
+    except TypeError:
+        for name, column in plain.items():
+            kinds = {type(value).__name__ for value in column if not isinstance(value, Hashable)}
+            if kinds:
+                raise _of_parts(name, ", ".join(sorted(kinds))) from None
+        raise
     return values
+
+
+def _of_parts(name: str, kind: str) -> ProjectError:
+    message = f"column {name} holds values of type {kind}"
+    return ProjectError(message, hint="use numbers only, text only, or booleans only")
 
 
 def _is_of_numbers(column: pd.Series) -> bool:

@@ -63,6 +63,23 @@ def test_each_row_is_scored_once_and_the_run_is_published_as_one(here: Here) -> 
     assert footer[b"mlship.release"].decode() == here.release.id
 
 
+def test_readers_get_labels_as_texts_and_kept_columns_with_their_types(here: Here) -> None:
+    here.write("a.parquet")
+    plain = pq.read_table(here.root / "lake" / "a.parquet")
+    place = pa.array([f"p{number % 3}" for number in range(len(plain))]).dictionary_encode()
+    when = pa.array(
+        [number * 1000 for number in range(len(plain))], pa.timestamp("ms", "Europe/Wien")
+    )
+    table = plain.append_column("place", place).append_column("time", when)
+    pq.write_table(table, here.root / "lake" / "a.parquet")
+    here.configure(keep=("place", "time"))
+    written = pq.read_table(here.run().folder)
+    assert written.schema.field("species").type == pa.string()
+    assert written.schema.field("place").type == place.type
+    assert written.schema.field("time").type == when.type
+    assert written.column("place").to_pylist() == place.to_pylist()
+
+
 def test_a_second_run_writes_nothing(here: Here) -> None:
     here.write("a.parquet")
     first = here.run()

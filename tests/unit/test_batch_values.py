@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 
 import msgspec
 import pytest
@@ -105,6 +106,43 @@ def test_arrays_are_counted_as_numbers_are() -> None:
             wanted[bucket(number)] = wanted.get(bucket(number), 0) + 2
     assert counted["x"] == Counts(missing=2, buckets=wanted)
     assert counted["y"] == Counts(missing=2, named={"a": 10, "b": 4})
+
+
+@pytest.mark.parametrize("extreme", [None, 0.0, -1.0, 5e-324, 1e-310, 2.2250738585072014e-308])
+def test_many_positive_numbers_are_counted_as_each_is(extreme: float | None) -> None:
+    pa = pytest.importorskip("pyarrow")
+    chance = random.Random(1)
+    numbers = [math.ldexp(1 + chance.random(), chance.randint(-1000, 1000)) for _ in range(500)]
+    numbers += [1.0, math.nextafter(1.0, 0.0), 1.7976931348623157e308]
+    numbers += [] if extreme is None else [extreme]
+    counts = OutputCounts((Field(name="x", kind="number"),))
+    counts.add(pa.record_batch([numbers], names=["x"]))
+    assert counts.counts()["x"].buckets == Counter(map(bucket, numbers))
+
+
+@pytest.mark.parametrize(
+    ("first", "count"),
+    [(0, 1), (0, 12_345), (7, 2), (95, 10), (998, 1_003), (98_765, 2_000), (999_999, 1), (5, 0)],
+)
+def test_an_id_is_the_prefix_and_the_number_of_its_row(first: int, count: int) -> None:
+    pytest.importorskip("pyarrow")
+    from mlship.runtime.batches.ids import ids_of
+
+    ids = ids_of("abc", first, count)
+    ids.validate(full=True)
+    assert ids.to_pylist() == [f"abc.{number}" for number in range(first, first + count)]
+
+
+def test_labels_are_written_by_their_places_and_other_texts_as_they_are() -> None:
+    pytest.importorskip("pyarrow")
+    from mlship.runtime.batches.values import to_arrow
+
+    field = Field(name="y", kind="text", choices=("nein", "jä"))
+    for texts in (["jä", "nein", "jä"], [], ["nein", None, "of a hook"]):
+        labels = to_arrow(texts, field)
+        labels.validate(full=True)
+        assert labels.to_pylist() == texts
+        assert labels.type == to_arrow(["jä"], field).type
 
 
 def of_numbers(numbers: list[float]) -> dict[str, Counts]:

@@ -151,6 +151,22 @@ def test_what_cannot_be_read_in_batches_is_refused(tmp_path: Path) -> None:
         read(tmp_path, config)
 
 
+@pytest.mark.parametrize(
+    ("value", "kinds"),
+    [([1.0, 2.0], ("ndarray", r"list<\w+: double>")), ({"a": 1}, ("dict", "struct<a: int64>"))],
+)
+def test_a_column_of_lists_or_structures_is_named(
+    tmp_path: Path, value: Any, kinds: tuple[str, str]
+) -> None:
+    train, test = rows().assign(parts=[value] * ROWS), rows(50, seed=1)
+    config = written(tmp_path, train, test.assign(parts=[value] * 50))
+    with pytest.raises(ProjectError, match=f"column parts holds values of type {kinds[0]}"):
+        read(tmp_path, config)
+    config = written(tmp_path, train, test)
+    with pytest.raises(ProjectError, match=f"column parts holds values of type {kinds[1]}"):
+        read(tmp_path, config)
+
+
 def test_a_version_of_a_delta_table_is_read_in_batches(tmp_path: Path) -> None:
     config = written(tmp_path, rows(), rows(50, seed=1))
     write_deltalake(tmp_path / "table", rows())

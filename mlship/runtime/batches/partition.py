@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mlship.domain.batch import Reading
 from mlship.domain.bundle import ID, Field, Row, Value
@@ -18,6 +17,7 @@ from mlship.domain.columns import Columns
 from mlship.errors import ProjectError
 from mlship.runtime import rows
 from mlship.runtime.batches import values
+from mlship.runtime.batches.ids import ids_of
 from mlship.runtime.batches.values import Checked
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.golden import is_close
@@ -153,7 +153,7 @@ class Partition:
         return Answered(outputs, rejected, np.array(kept, dtype="int64"))
 
     def schema(self, columns: Any) -> Any:
-        """Return the schema of the outputs.
+        """Return the schema of the outputs, as their readers see it.
 
         Args:
             columns: the schema of the input, `None` if each row has its own.
@@ -269,24 +269,20 @@ class Partition:
 
     def _outputs(self, batch: Any, places: Any, first: int, computed: list[Computed]) -> Any:
         fields = self._model.bundle.schema.outputs
-        numbers = pa.array(places + first).cast(pa.string())
-        ids = pc.binary_join_element_wise(f"{self._prefix}.", numbers, "")
-        is_whole = len(places) == batch.num_rows
-        arrays = [ids]
-        for name in self._keep:
-            column = batch.column(name)
-            arrays.append(column if is_whole else column.take(pa.array(places)))
+        ids = ids_of(self._prefix, first, batch.num_rows)
+        arrays = [ids, *(batch.column(name) for name in self._keep)]
+        if len(places) < batch.num_rows:
+            arrays = [array.take(pa.array(places)) for array in arrays]
         for field in fields:
             try:
                 parts = [
-                    values.to_arrow(each.columns[each.names.index(field.name)], field.kind)
+                    values.to_arrow(each.columns[each.names.index(field.name)], field)
                     for each in computed
                 ]
             except (ValueError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 message = f"the output {field.name} is not what the bundle's schema says: {error}"
                 raise ProjectError(message, hint="correct the hook, and train again") from error
-            kind = values.arrow_of(field.kind)
-            arrays.append(pa.concat_arrays(parts) if parts else pa.array([], kind))
+            arrays.append(pa.concat_arrays(parts) if parts else values.to_arrow([], field))
         names = [ID, *self._keep, *(field.name for field in fields)]
         return pa.record_batch(arrays, names=names)
 

@@ -51,7 +51,7 @@ def batches(
     with places.opened(each.path) as file:
         try:
             if each.format == "parquet":
-                yield from _parquet(file, block, names)
+                yield from _parquet(each.path, file, block, names)
             else:
                 yield from _csv(each, file, block, reading, names, malformed)
         except (
@@ -103,14 +103,15 @@ def _lines(each: Input, file: IO[bytes], block: Block) -> Iterator[bytes]:
         yield line
 
 
-def _parquet(file: IO[bytes], block: Block, names: Sequence[str]) -> Iterator[Any]:
-    known = pq.ParquetFile(file)
-    yield from known.iter_batches(
-        batch_size=ROWS,
-        row_groups=list(range(block.start, block.end)),
-        columns=list(names),
-        use_threads=False,
-    )
+def _parquet(path: str, file: IO[bytes], block: Block, names: Sequence[str]) -> Iterator[Any]:
+    # A file of Arrow's own is read without the interpreter.
+    with file if places.is_url(path) else pa.OSFile(path) as source:
+        yield from pq.ParquetFile(source).iter_batches(
+            batch_size=ROWS,
+            row_groups=list(range(block.start, block.end)),
+            columns=list(names),
+            use_threads=False,
+        )
 
 
 def _csv(

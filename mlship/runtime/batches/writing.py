@@ -1,5 +1,6 @@
 """Writes the outputs of a part: to a temporary file, synced, then renamed."""
 
+import base64
 import errno
 import hashlib
 import io
@@ -33,7 +34,7 @@ class Outputs:
         folder: of the run.
         part: its name.
         form: of the file.
-        schema: of the outputs.
+        schema: of the outputs, as readers see it; labels may be written by their places in a list.
         metadata: is kept in the footer of a Parquet file.
     """
 
@@ -48,12 +49,23 @@ class Outputs:
         self._rejected_path = f"{folder}/{batches.REJECTED}/part-{part}.jsonl"
         self._file = _New(f"{folder}/{batches.file_of(part, form)}")
         self._rejected: _New | None = None
-        self._writer = _writer(self._file, form, schema.with_metadata(dict(metadata)))
+        self._form, self._schema, self._metadata = form, schema, metadata
+        self._writer: Any = None
 
     def write(self, batch: Any) -> None:
         """Add outputs."""
         with _faults_of(self._file.path):
-            self._writer.write_batch(batch)
+            self._begun(batch.schema).write_batch(batch)
+
+    def _begun(self, schema: Any) -> Any:
+        """Return the writer, which is made for the first record batch."""
+        if self._writer is None:
+            file = self._file.file
+            if self._form == "csv":
+                self._writer = pacsv.CSVWriter(file, schema)
+            else:
+                self._writer = _parquet_writer(file, schema, self._schema, self._metadata)
+        return self._writer
 
     def reject(self, row: Rejected, input_path: str) -> None:
         """Add a rejected row."""
@@ -74,7 +86,7 @@ class Outputs:
         """
         rejected = self._rejected.publish()[0] if self._rejected is not None else 0
         with _faults_of(self._file.path):
-            self._writer.close()
+            self._begun(self._schema).close()
         return *self._file.publish(), rejected
 
     def discard(self) -> None:
@@ -84,7 +96,8 @@ class Outputs:
                 file.discard()
         # Otherwise its end is written when it is collected, to a file that is closed.
         with suppress(Exception):
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
         for file in (self._file, self._rejected):
             if file is not None:
                 file.discard()
@@ -186,21 +199,35 @@ class _Digesting:
         self._file = io.BytesIO()
 
 
-def _writer(file: _New, form: OutputFormat, schema: Any) -> Any:
-    if form == "csv":
-        return pacsv.CSVWriter(file.file, schema)
+def _parquet_writer(
+    file: Any, written: Any, schema: Any, metadata: Mapping[str, str]
+) -> pq.ParquetWriter:
+    """Return a writer of record batches.
+
+    Args:
+        file: is written to.
+        written: the schema of the record batches, where labels are places in a list.
+        schema: which readers get.
+        metadata: is kept in the footer.
+    """
     # Few floats are the same: to look for it takes longer than to write them.
     names = [
         field.name for field in schema if field.name != ID and not pa.types.is_floating(field.type)
     ]
-    return pq.ParquetWriter(
-        file.file,
-        schema,
+    writer = pq.ParquetWriter(
+        file,
+        written,
         use_dictionary=names or False,
         # Ids differ in their last digits only.
         column_encoding={ID: "DELTA_BYTE_ARRAY"},
         compression="snappy",
+        store_schema=False,
     )
+    # Where Arrow keeps the types of a file: a label is a text, however it was written.
+    described = schema.with_metadata(dict(metadata))
+    stored = base64.b64encode(described.serialize().to_pybytes()).decode()
+    writer.add_key_value_metadata({**metadata, "ARROW:schema": stored})
+    return writer
 
 
 def _digest_of(path: Path) -> tuple[Digest, int]:
