@@ -2,15 +2,17 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psycopg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlship.adapters.rows import queries, table_runs
+from mlship.adapters.rows import postgres_runs, queries, table_runs
 from mlship.adapters.rows.listing import LakeFiles
 from mlship.adapters.rows.postgres_runs import PostgresTable
 from mlship.adapters.rows.table_runs import TableRuns
@@ -18,7 +20,13 @@ from mlship.domain import bundle as bundles
 from mlship.domain import shapes
 from mlship.domain.batch import Manifest, Plan
 from mlship.domain.batch_record import Batched
-from mlship.errors import MlshipError, NotFoundError, ProjectError, UnavailableError
+from mlship.errors import (
+    IntegrityError,
+    MlshipError,
+    NotFoundError,
+    ProjectError,
+    UnavailableError,
+)
 from mlship.steps.batch import batch
 from mlship.steps.trace import trace
 from tests.fakes.batch import KilledError
@@ -282,6 +290,24 @@ def test_two_processes_add_a_run_once(here: Here, database: Server, table: str) 
             "TYPE double precision",
         ),
         (
+            "ALTER TABLE scores ALTER probability_setosa TYPE numeric(5,2)",
+            ProjectError,
+            "column probability_setosa has type numeric(5,2), and gets double precision",
+            "TYPE double precision",
+        ),
+        (
+            "ALTER TABLE scores ALTER key TYPE real",
+            ProjectError,
+            "column key has type real, and gets bigint",
+            "TYPE bigint",
+        ),
+        (
+            "ALTER TABLE scores ALTER note TYPE name",
+            ProjectError,
+            "column note has type name, and gets text",
+            "TYPE text",
+        ),
+        (
             "ALTER TABLE scores ADD COLUMN day date NOT NULL",
             ProjectError,
             "column day needs a value",
@@ -339,6 +365,74 @@ def test_a_row_that_the_table_refuses_publishes_none(
     assert not here.workers.scored
     written = [path.read_bytes() for path in here.root.rglob("*") if path.is_file()]
     assert not any(database.password.encode() in data for data in written)
+
+
+def test_rows_that_a_trigger_leaves_out_publish_none(
+    here: Here, database: Server, table: str
+) -> None:
+    assert table
+    database.execute(
+        "lake",
+        "CREATE OR REPLACE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF NEW.key = 7 THEN RETURN NULL; END IF; RETURN NEW; END'",
+        "CREATE TRIGGER leaves BEFORE INSERT ON scores FOR EACH ROW EXECUTE FUNCTION leave_out()",
+    )
+    with pytest.raises(ProjectError, match="took 24 of 25 rows; nothing was published"):
+        here.run()
+    assert rows(database) == []
+    assert rows(database, "SELECT count(*) FROM mlship_runs") == [(0,)]
+    database.execute("lake", "DROP TRIGGER leaves ON scores")
+    assert here.run().record.evidence.verdict == "passed"
+    assert len(rows(database)) == 25
+
+
+def test_a_run_whose_rows_were_removed_is_not_said_to_be_there(
+    here: Here, database: Server, table: str
+) -> None:
+    assert table
+    here.run()
+    database.execute("lake", "TRUNCATE scores")
+    with pytest.raises(IntegrityError, match="has no rows of the run") as caught:
+        here.run()
+    statement = caught.value.hint.partition("there: ")[2].partition("; then")[0]
+    database.execute("lake", statement)
+    here.run()
+    assert len(rows(database)) == 25
+
+
+def test_times_without_a_zone_do_not_depend_on_the_session(
+    here: Here, database: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = pa.array([datetime(2026, 7, 1, 12, tzinfo=UTC)] * 25, pa.timestamp("us"))
+    path = here.write("a.parquet", key=list(range(25)), seen=times)
+    here.configure(input=str(path), output=f"{address(database)}?table=times", keep=("key", "seen"))
+    database.execute("lake", "DROP TABLE IF EXISTS times, mlship_runs")
+    with pytest.raises(NotFoundError) as caught:
+        here.run()
+    made = caught.value.hint.removeprefix("create it: ")
+    assert '"seen" timestamp,' in made
+    # A table of the user's own, where the values get a zone.
+    database.execute("lake", *made.replace("timestamp,", "timestamptz,", 1).split("; "))
+    monkeypatch.setenv("PGTZ", "America/New_York")
+    here.run()
+    select = "SELECT DISTINCT (seen AT TIME ZONE 'UTC')::text FROM times"
+    assert rows(database, select) == [("2026-07-01 12:00:00",)]
+
+
+def test_a_table_that_is_locked_is_not_waited_for_without_end(
+    here: Here, database: Server, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert table
+    monkeypatch.setattr(
+        postgres_runs, "_PATIENCE", postgres_runs._PATIENCE.replace("10min", "100ms")
+    )
+    with psycopg.connect(database.url("lake")) as other:
+        other.execute("LOCK TABLE scores IN SHARE MODE")
+        with pytest.raises(UnavailableError, match="lock timeout"):
+            here.run()
+        other.rollback()
+    assert here.run().record.evidence.verdict == "passed"
+    assert len(rows(database)) == 25
 
 
 def test_both_sides_of_a_split_are_one_run_of_the_table(

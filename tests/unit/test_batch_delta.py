@@ -1,7 +1,9 @@
 """Runs in a Delta table: one commit each, whoever else writes."""
 
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from mlship.domain import bundle as bundles
 from mlship.domain import shapes
 from mlship.domain.batch import Manifest, Plan
 from mlship.domain.batch_record import Batched
-from mlship.errors import ConfigError, ProjectError, UnavailableError
+from mlship.errors import ConfigError, ConflictError, ProjectError, UnavailableError
 from mlship.steps.trace import trace
 from tests.fakes.batch import KilledError
 from tests.harness.batches import Here
@@ -173,3 +175,77 @@ def test_a_disk_that_is_full_publishes_nothing(here: Here, monkeypatch: pytest.M
     here.run()
     assert len(rows(here)) == 25
     assert not here.workers.scored
+
+
+@pytest.mark.parametrize("how", ["deleted", "restored"])
+def test_a_run_whose_rows_are_gone_is_published_again(here: Here, how: str) -> None:
+    here.run()
+    if how == "deleted":
+        table(here).delete("mlship_run IS NOT NULL")
+    else:
+        table(here).restore(0)
+    assert not rows(here)
+    here.workers.asked.clear()
+    here.run()
+    assert [row["key"] for row in rows(here)] == list(range(25))
+    here.run()
+    assert len(rows(here)) == 25
+    assert not here.workers.scored
+
+
+def test_a_table_whose_log_was_cleaned_has_nothing_to_do(here: Here) -> None:
+    here.run()
+    table(here).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 days"})
+    table(here).create_checkpoint()
+    time.sleep(0.01)
+    table(here).cleanup_metadata()
+    assert not any("mlship.run" in commit for commit in table(here).history())
+    assert not here.run().is_new
+    (here.root / ".mlship" / "batch").rename(here.root / "elsewhere")
+    with pytest.raises(ConflictError, match="does not have the commit any more"):
+        here.run()
+
+
+def test_a_kept_column_has_one_type_in_all_files(here: Here) -> None:
+    here.configure(keep=("key",), input=".")
+    here.write("b.parquet", key=["a"] * 25)
+    with pytest.raises(ProjectError, match="column key has type uint8 in one file and string in"):
+        here.run()
+    assert not here.workers.scored
+    here.write("a.parquet", key=pa.nulls(25))
+    here.write("b.parquet", key=pa.array(range(25), pa.int32()))
+    here.write("c.parquet", key=pa.array([2**40] * 25))
+    here.run()
+    assert [row["key"] for row in rows(here)] == [*range(25), *[2**40] * 25, *[None] * 25]
+
+
+@pytest.mark.parametrize(
+    ("own", "values", "says"),
+    [
+        (pa.float32(), [0.1] * 25, "column key has type float, and gets double"),
+        (pa.decimal128(9, 2), [0.125] * 25, r"column key has type decimal\(9,2\), and gets double"),
+        (pa.date32(), [datetime(2026, 7, 1, 12, tzinfo=UTC)] * 25, "column key has type date"),
+        (pa.int32(), [2**40] * 25, r"refuses the outputs: column key: .*; nothing was published"),
+    ],
+)
+def test_a_column_that_would_change_values_is_named(
+    here: Here, own: pa.DataType, values: list[Any], says: str
+) -> None:
+    here.configure(keep=())
+    here.run()
+    known = pa.schema(table(here).schema().to_arrow())
+    deltalake.DeltaTable.create(here.root / "other", pa.schema([*known, ("key", own)]))
+    here.configure(keep=("key",), output="delta+other")
+    here.write("a.parquet", key=values)
+    with pytest.raises(ProjectError, match=says):
+        here.run()
+    assert not deltalake.DeltaTable(here.root / "other").to_pyarrow_table().num_rows
+
+
+def test_rows_that_break_a_constraint_are_no_fault_of_the_disk(here: Here) -> None:
+    here.run()
+    table(here).alter.add_constraint({"few": "key < 100"})
+    here.write("a.parquet", key=[200] * 25, note=["n"] * 25)
+    with pytest.raises(ProjectError, match=r"refuses the outputs: .*; nothing was published"):
+        here.run()
+    assert len(rows(here)) == 25

@@ -1,5 +1,6 @@
 """batch on real files: resumed, published once, refused as a whole."""
 
+import base64
 import gzip
 import json
 import os
@@ -10,6 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.parquet import encryption
 
 from mlship.config.batch import BatchConfig
 from mlship.domain import shapes
@@ -533,6 +535,62 @@ def test_a_file_is_scored_once_whatever_leads_to_it(here: Here) -> None:
     assert facts(here.run()).rows == 10
     (here.root / "lake/broken.parquet").symlink_to(here.root / "nowhere")
     with pytest.raises(NotFoundError, match=r"broken\.parquet is a link"):
+        here.run()
+
+
+@pytest.mark.parametrize("is_url", [False, True])
+@pytest.mark.parametrize("name", ["b.csv.bz2", "b.parquet.gz", "sub/b.orc", "B.AVRO"])
+def test_rows_in_a_format_that_is_not_read_are_not_left_out(
+    here: Here, name: str, *, is_url: bool
+) -> None:
+    here.write("a.parquet")
+    for other in ("README.txt", "_SUCCESS", ".b.orc.crc", "_old/c.orc", name):
+        path = here.root / "lake" / other
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    here.configure(input=f"file://{here.root}/lake" if is_url else "lake")
+    with pytest.raises(ConfigError, match=rf"{name} has a format that a batch does not read"):
+        here.run()
+    here.configure(input="lake/**/*.parquet")
+    assert facts(here.run()).rows == 25
+
+
+def test_what_is_no_regular_file_is_not_waited_for(here: Here) -> None:
+    here.write("a.parquet")
+    os.mkfifo(here.root / "lake/b.parquet")
+    with pytest.raises(ConfigError, match=r"b\.parquet is not a regular file"):
+        here.run()
+
+
+class Keys(encryption.KmsClient):  # type: ignore[misc]
+    """A key service that hides nothing."""
+
+    def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+        assert master_key_identifier
+        return base64.b64encode(key_bytes)
+
+
+@pytest.mark.parametrize("is_readable", [False, True])
+def test_an_encrypted_file_is_not_called_damaged(here: Here, *, is_readable: bool) -> None:
+    path = here.write("a.parquet")
+    rows = pq.read_table(path)
+    settings = encryption.EncryptionConfiguration(
+        footer_key="key", column_keys={"key": rows.column_names}, plaintext_footer=is_readable
+    )
+    factory = encryption.CryptoFactory(lambda _: Keys())
+    connection = encryption.KmsConnectionConfig()
+    properties = factory.file_encryption_properties(connection, settings)
+    with pq.ParquetWriter(path, rows.schema, encryption_properties=properties) as writer:
+        writer.write_table(rows)
+    with pytest.raises(ProjectError, match=r"a\.parquet is encrypted"):
+        here.run()
+    assert not here.published
+
+
+def test_a_name_that_no_record_can_have_is_shown(here: Here) -> None:
+    path = here.write("a.parquet")
+    path.rename(os.fsdecode(os.fsencode(path.parent) + b"/\xff.parquet"))
+    with pytest.raises(ConfigError, match=r"xff\.parquet' is not UTF-8"):
         here.run()
 
 

@@ -36,6 +36,9 @@ class Rows:
         assert plan.parts
         self.checks += 1
 
+    def has(self, plan: Plan) -> bool:
+        return plan.run in self.runs
+
     def find(self, plan: Plan) -> Manifest | None:
         return self.runs.get(plan.run)
 
@@ -160,9 +163,11 @@ def test_a_damaged_part_is_not_published(here: ToTable) -> None:
         here.run()
     here.table.before = lambda: None
     part = next(here.root.glob("copies/*/run-*/part-*"))
-    part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(IntegrityError):
-        here.run()
+    whole = part.read_bytes()
+    for damaged in (whole[:-1], whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]):
+        part.write_bytes(damaged)
+        with pytest.raises(IntegrityError):
+            here.run()
     assert not here.table.rows
 
 

@@ -7,6 +7,7 @@ The manifest is in the metadata of the commit, which the log keeps as long as it
 
 import importlib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from mlship.errors import (
 _RUN: Final = "mlship.run"
 _MANIFEST: Final = "mlship.manifest"
 _VERSION: Final = 1
+"""The first version of a transaction; a run that is published again has the next one."""
 _RETRIES: Final = 15
 """So often a commit is put after those of others that do not conflict with it."""
 _TRIES: Final = 4
@@ -43,6 +45,16 @@ _TYPES: Final[dict[Kind, frozenset[str]]] = {
     "boolean": frozenset({"boolean"}),
     "text": frozenset({"string"}),
 }
+_REFUSES: Final = re.compile(r"validation check|[Ii]nvariant")
+"""What the library says where rows break a constraint of the table."""
+_FLOATS: Final = ("float", "double", "halffloat")
+_FAMILIES: Final = (
+    ("int", "uint"),
+    _FLOATS,
+    ("string", "large_string", "string_view", "dictionary<values=string", "csv"),
+    ("decimal",),
+)
+"""Types of Arrow of which one table column takes several."""
 
 
 class DeltaOutputs:
@@ -76,14 +88,16 @@ class DeltaOutputs:
         """Check that the table can take the outputs of a plan; one that is not there will be made.
 
         Raises:
-            ProjectError: it has other columns.
+            ProjectError: it has other columns, or files have other types of a kept column.
             UnavailableError: it cannot be read.
         """
+        _check_alike(plan)
         with self._faults():
             table = self._opened()
             known = {each.name: each for each in table.schema().fields} if table else {}
         if not known:
             return
+        kept = table_runs.kept_types(plan)
         kinds: dict[str, Kind | None] = {ID: "text", **dict.fromkeys(plan.keep)}
         kinds |= {each.name: each.kind for each in self._fields}
         kinds |= dict.fromkeys(table_runs.own(plan), "text")
@@ -92,14 +106,25 @@ class DeltaOutputs:
                 message = f"the Delta table {self._shown} has no column {name}"
                 raise ProjectError(message, hint="add it, or give another table as --output")
             own = str(getattr(known[name].type, "type", known[name].type))
-            if kind is not None and own not in _TYPES[kind]:
+            gets = "" if kind is None or own in _TYPES[kind] else min(_TYPES[kind])
+            gets = gets or next((a for a in kept.get(name, ()) if _changes(own, a)), "")
+            if gets:
                 message = f"the Delta table {self._shown}: column {name} has type {own}, and gets "
-                message += min(_TYPES[kind])
-                raise ProjectError(message, hint="give another table as --output")
+                raise ProjectError(message + gets, hint="give another table as --output")
         required = (name for name, each in known.items() if not each.nullable)
         if more := next((name for name in required if name not in kinds), ""):
             message = f"the Delta table {self._shown}: column {more} needs a value, and gets none"
             raise ProjectError(message, hint="let it be null, or give another table as --output")
+
+    def has(self, plan: Plan) -> bool:
+        """Return whether the table has a run.
+
+        Raises:
+            UnavailableError: the table cannot be read.
+        """
+        with self._faults():
+            table = self._opened()
+            return table is not None and _has(table, plan)
 
     def find(self, plan: Plan) -> Manifest | None:
         """Return the manifest of a run that the table has.
@@ -144,6 +169,8 @@ class DeltaOutputs:
                     return
 
     def _commit(self, plan: Plan, manifest: Manifest, folder: Path) -> None:
+        import pyarrow as pa
+
         deltalake: Any = importlib.import_module("deltalake")
         batches = table_runs.outputs(plan, manifest, folder)
         first = next(batches, None)
@@ -153,21 +180,37 @@ class DeltaOutputs:
         if table is None:
             # Empty, so that the commit below begins with a state that this process has seen:
             # writing to an address would take in what another one has committed meanwhile.
-            deltalake.DeltaTable.create(self._place, _schema(first), mode="ignore")
+            try:
+                schema = _schema(table_runs.schema(plan, manifest, folder))
+            except pa.ArrowException as error:
+                raise self._refused(first_line(error)) from error
+            deltalake.DeltaTable.create(self._place, schema, mode="ignore")
             table = deltalake.DeltaTable(self._place)
         if _has(table, plan):
             return
-        deltalake.write_deltalake(
-            table,
-            _reader(table, first, batches),
-            mode="append",
-            target_file_size=_FILE_BYTES,
-            commit_properties=deltalake.CommitProperties(
-                custom_metadata=_metadata(plan, manifest),
-                app_transactions=[deltalake.Transaction(_application(plan), _VERSION)],
-                max_commit_retries=_RETRIES,
-            ),
-        )
+        version = (table.transaction_version(_application(plan)) or _VERSION - 1) + 1
+        misfits: list[str] = []
+        try:
+            deltalake.write_deltalake(
+                table,
+                _reader(table, itertools.chain([first], batches), misfits),
+                mode="append",
+                target_file_size=_FILE_BYTES,
+                commit_properties=deltalake.CommitProperties(
+                    custom_metadata=_metadata(plan, manifest),
+                    app_transactions=[deltalake.Transaction(_application(plan), version)],
+                    max_commit_retries=_RETRIES,
+                ),
+            )
+        except Exception as error:
+            if not misfits:
+                raise
+            raise self._refused(misfits[0]) from error
+
+    def _refused(self, reason: str) -> ProjectError:
+        message = f"the Delta table {self._shown} refuses the outputs: {reason}; "
+        hint = "correct the table, or give another one as --output: finished parts are kept"
+        return ProjectError(f"{message}nothing was published", hint=hint)
 
     def _opened(self) -> Any:
         deltalake: Any = importlib.import_module("deltalake")
@@ -185,10 +228,10 @@ class DeltaOutputs:
         except MlshipError:
             raise
         except faults.SchemaMismatchError as error:
-            message = f"the Delta table {self._shown} refuses the outputs: {first_line(error)}; "
-            message += "nothing was published"
-            raise ProjectError(message, hint="give another table as --output") from error
+            raise self._refused(first_line(error)) from error
         except (faults.DeltaError, OSError) as error:
+            if _REFUSES.search(str(error)):
+                raise self._refused(first_line(error)) from error
             message = f"the Delta table {self._shown} cannot be used: {first_line(error)}; "
             message += "nothing was published"
             hint = (
@@ -197,36 +240,81 @@ class DeltaOutputs:
             raise UnavailableError(message, hint=f"{hint}finished parts are kept") from error
 
 
-def _schema(batch: Any) -> Any:
-    """Return the schema of a new table: Delta has no unsigned numbers."""
+def _check_alike(plan: Plan) -> None:
+    """Check that the files have the same type of each kept column."""
+    for name, kinds in table_runs.kept_types(plan).items():
+        families = {
+            next((n for n, family in enumerate(_FAMILIES) if kind.startswith(family)), kind): kind
+            for kind in kinds
+        }
+        if len(families) > 1:
+            one, other = list(families.values())[:2]
+            other = "text" if other == "csv" else other
+            message = f"batch.keep: column {name} has type {one} in one file and {other} in another"
+            hint = "write it with the same type in all files, or do not keep it"
+            raise ProjectError(f"{message}; no row was scored", hint=hint)
+
+
+def _changes(own: str, arrow: str) -> bool:
+    """Return whether a column would round or cut values of a type of Arrow without an error."""
+    if arrow.startswith("timestamp"):
+        return own == "date"
+    if arrow.startswith("decimal"):
+        return own in ("float", "double")
+    return arrow.startswith(_FLOATS) and (
+        own.startswith("decimal") or (own == "float" and arrow in ("double", "float64"))
+    )
+
+
+def _schema(outputs: Any) -> Any:
+    """Return the schema of a new table: Delta has no unsigned numbers, and no column of nulls."""
     import pyarrow as pa
 
-    signed = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
-    signed[pa.uint64()] = pa.decimal128(20, 0)
-    return pa.schema([(field.name, signed.get(field.type, field.type)) for field in batch.schema])
+    own = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
+    own |= {pa.uint64(): pa.decimal128(20, 0), pa.null(): pa.string()}
+    return pa.schema([(field.name, own.get(field.type, field.type)) for field in outputs])
 
 
-def _reader(table: Any, first: Any, others: Iterator[Any]) -> Any:
-    """Return record batches with the columns of a table; the memory is that of some of them."""
+def _reader(table: Any, batches: Iterator[Any], misfits: list[str]) -> Any:
+    """Return record batches with the columns of a table; the memory is that of some of them.
+
+    Args:
+        table: the table.
+        batches: the outputs.
+        misfits: gets the reason if values do not fit a column, which the library hides.
+    """
     import pyarrow as pa
 
     wanted = pa.schema(table.schema().to_arrow())
 
+    def cast(batch: Any, field: Any) -> Any:
+        if field.name not in batch.schema.names:
+            return pa.nulls(batch.num_rows, field.type)
+        try:
+            return batch.column(field.name).cast(field.type)
+        except pa.ArrowException as error:
+            misfits.append(f"column {field.name}: {first_line(error)}")
+            raise
+
     def each() -> Iterator[Any]:
-        for batch in itertools.chain([first], others):
-            columns = [
-                batch.column(field.name).cast(field.type)
-                if field.name in batch.schema.names
-                else pa.nulls(batch.num_rows, field.type)
-                for field in wanted
-            ]
+        for batch in batches:
+            columns = [cast(batch, field) for field in wanted]
             yield pa.record_batch(columns, schema=wanted)
 
     return pa.RecordBatchReader.from_batches(wanted, each())
 
 
 def _has(table: Any, plan: Plan) -> bool:
-    return table.transaction_version(_application(plan)) is not None
+    """Return whether a table has a run: its transaction, and rows.
+
+    The transaction stays where the rows were deleted, or an earlier version was restored.
+    """
+    if table.transaction_version(_application(plan)) is None:
+        return False
+    deltalake: Any = importlib.import_module("deltalake")
+    query = f"SELECT 1 FROM outputs WHERE {table_runs.RUN} = '{plan.run}' LIMIT 1"  # noqa: S608 (hexadecimal)
+    found = deltalake.QueryBuilder().register("outputs", table).execute(query).read_all()
+    return bool(found.num_rows)
 
 
 def _application(plan: Plan) -> str:

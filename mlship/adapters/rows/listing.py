@@ -34,6 +34,11 @@ _FORMATS: Final[Mapping[str, Format]] = {
     ".ndjson.gz": "jsonl",
 }
 _KNOWN: Final = "Parquet (.parquet), CSV (.csv) or JSON lines (.jsonl), texts also as .gz"
+_OTHER: Final = re.compile(
+    r"\.(parquet|pq|csv|jsonl|ndjson)\.(gzip|bz2|xz|lzma|zst|zstd|lz4|snappy|br|z|zip|gz)$"
+    r"|\.(orc|avro|feather|arrow|tsv|tsv\.gz)$"
+)
+"""Names of files of rows that a batch does not read: passed over, their rows would be lost."""
 _MAGIC: Final = "*?["
 _RUN: Final = re.compile(r"/(release|split)(-[0-9a-f]{12})+/run-[0-9a-f]{12}/")
 """Outputs of a batch, which may be in the same bucket as its inputs."""
@@ -146,7 +151,39 @@ def _matches(pattern: Path) -> list[Path]:
 
 
 def _of_file(path: Path) -> Listed:
-    return Listed(str(path), _format(str(path)), files.state_of(path.stat()))
+    return _regular(path, _format(str(path)))
+
+
+def _regular(path: Path, form: Format) -> Listed:
+    """Return a file on this machine by its real path.
+
+    Raises:
+        ConfigError: it is no regular file, so that it could be waited for without end, or a record
+            cannot name it.
+    """
+    if not path.is_file():
+        message = f"{path} is not a regular file"
+        raise ConfigError(message, hint="remove it, or name the files to read with a glob")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        message = f"the path {os.fsencode(path)!r} is not UTF-8"
+        raise ConfigError(message, hint="rename the file or its folder") from None
+    return Listed(str(path), form, files.state_of(path.stat()))
+
+
+def _format_beside(path: str) -> Format | None:
+    """Return the format of a file in a folder; `None` if it is passed over.
+
+    Raises:
+        ConfigError: it has rows, in a format that is not read.
+    """
+    form = _known_format(path)
+    if form is None and _OTHER.search(path.lower()):
+        message = f"{path} has a format that a batch does not read, and its rows would be left out"
+        hint = f"write it as {_KNOWN}; or name the files to read with a glob"
+        raise ConfigError(message, hint=hint)
+    return form
 
 
 def _of_folder(folder: Path, seen: set[str] | None = None) -> list[Listed]:
@@ -174,11 +211,11 @@ def _of_folder(folder: Path, seen: set[str] | None = None) -> list[Listed]:
         if real.is_dir():
             if str(real) not in seen and not (real / batches.MANIFEST).is_file():
                 listed += _of_folder(real, seen)
-        elif form := _known_format(entry.name):
+        elif form := _format_beside(entry.path):
             if not real.exists():
                 message = f"{entry.path} is a link to a file that is not there"
                 raise NotFoundError(message, hint="remove the link, or restore what it leads to")
-            listed.append(Listed(str(real), form, files.state_of(real.stat())))
+            listed.append(_regular(real, form))
     return listed
 
 
@@ -195,10 +232,11 @@ def _of_url(pattern: str) -> Sequence[Listed]:
     start = min([len(name), *(name.find(sign) for sign in _MAGIC if sign in name)])
     listed = []
     for path, info in details.items():
-        form = _known_format(path)
         is_hidden = any(part.startswith(_HIDDEN) for part in path[start:].split("/") if part)
         is_hidden |= _RUN.search(path, start) is not None
-        if info.get("type") == "file" and form and not is_hidden:
+        if is_hidden or info.get("type") != "file":
+            continue
+        if form := _format_beside(path):
             listed.append(
                 Listed(system.unstrip_protocol(path), form, batches.version_of_object(info))
             )

@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from mlship.adapters.rows import table_runs
+from mlship.adapters.rows import sql_types, table_runs
 from mlship.adapters.rows.connections import LOGIN, connected
 from mlship.domain import databases
 from mlship.domain.batch import Manifest, Plan
 from mlship.domain.bundle import ID, Field, Kind
 from mlship.domain.databases import quoted
-from mlship.errors import ConfigError, NotFoundError, ProjectError, UnavailableError, first_line
+from mlship.errors import (
+    ConfigError,
+    IntegrityError,
+    NotFoundError,
+    ProjectError,
+    UnavailableError,
+    first_line,
+)
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error
@@ -33,38 +40,27 @@ _FIND: Final = """
 SELECT c.oid, n.nspname, c.relname, c.relkind
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)"""
 _COLUMNS: Final = """
-SELECT a.attname, format_type(a.atttypid, NULL), t.typcategory,
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.typcategory,
     a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> ''
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped"""
 _ALLOWED: Final = """
 SELECT has_table_privilege(%s, 'INSERT'), has_table_privilege(%s, 'INSERT'),
     has_table_privilege(%s, 'SELECT'), current_user"""
+_MAY_LOOK: Final = """
+SELECT has_table_privilege(oid, 'SELECT'), NOT (relrowsecurity OR relforcerowsecurity)
+FROM pg_class WHERE oid = %s"""
+"""With row-level security, rows that are there may not be seen."""
 _DURABLY: Final = """
 SELECT set_config('synchronous_commit', 'on', true)
 WHERE current_setting('synchronous_commit') = 'off'"""
-_SQL: Final[dict[Kind, str]] = {
-    "number": "double precision",
-    "integer": "bigint",
-    "boolean": "boolean",
-    "text": "text",
-}
-_FIT: Final[dict[Kind, frozenset[str]]] = {
-    "number": frozenset({"double precision", "numeric"}),
-    "integer": frozenset({"bigint", "integer", "smallint", "numeric"}),
-    "boolean": frozenset({"boolean"}),
-    "text": frozenset(),
-}
-_TEXTS: Final = frozenset("SE")
-"""The categories of types that take text: texts and enumerations."""
-_KEPT: Final = (
-    (("int", "uint"), "bigint"),
-    (("float", "double", "halffloat"), "double precision"),
-    (("bool",), "boolean"),
-    (("timestamp", "date64"), "timestamptz"),
-    (("date",), "date"),
-    (("decimal",), "numeric"),
+_SESSION: Final = (
+    "SET LOCAL TimeZone TO 'UTC'",  # of times without a zone, whatever the user's own setting is
+    "SET LOCAL DateStyle TO 'ISO'",
 )
+_PATIENCE: Final = """
+SELECT set_config('lock_timeout', '10min', true) WHERE current_setting('lock_timeout') = '0'"""
+"""Another process publishes within minutes; a forgotten session may hold a lock for days."""
 
 
 class PostgresTable:
@@ -109,10 +105,15 @@ class PostgresTable:
             self._check_columns(connection, table, plan)
             self._check_allowed(connection, table[0], runs[0])
 
+    def has(self, plan: Plan) -> bool:
+        """Return whether the table has a run; raises as `find` does."""
+        return self.find(plan) is not None
+
     def find(self, plan: Plan) -> Manifest | None:
         """Return the manifest of a run that the table has.
 
         Raises:
+            IntegrityError: its rows were removed from the table.
             UnavailableError: the database does not answer.
         """
         with self._connected() as connection:
@@ -123,7 +124,11 @@ class PostgresTable:
             row = connection.execute(
                 f"{select} WHERE table_name = %s AND run = %s".encode(), [table[2], plan.run]
             ).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=Manifest)
+            if row is None:
+                return None
+            manifest = msgspec.json.decode(row[0], type=Manifest)
+            self._check_there(connection, table, manifest)
+        return manifest
 
     def publish(self, plan: Plan, manifest: Manifest, folder: Path) -> None:
         """Add the outputs in a folder in one transaction, unless the table has the run.
@@ -135,12 +140,13 @@ class PostgresTable:
             IntegrityError: a part in the folder is damaged.
         """
         with self._connected() as connection:
-            connection.execute(_DURABLY.encode())
+            for statement in (_DURABLY, *_SESSION, _PATIENCE):
+                connection.execute(statement.encode())
             table = self._resolved(connection)
             if table is None:
                 raise NotFoundError(f"there is no table {self.shown}", hint="create it again")
             # Before the rows: a second process waits here until the first one has committed.
-            statement = (
+            insert = (
                 f"INSERT INTO {self._runs(table[1])} "  # noqa: S608 (quoted)
                 "(table_name, run, release, name, time, rows, rejected, manifest) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s, %s::json) ON CONFLICT DO NOTHING"
@@ -149,7 +155,7 @@ class PostgresTable:
                 *(table[2], plan.run, plan.release, manifest.name, manifest.time),
                 *(manifest.rows, manifest.rejected, msgspec.json.encode(manifest).decode()),
             )
-            if connection.execute(statement.encode(), values).rowcount:
+            if connection.execute(insert.encode(), values).rowcount:
                 self._copy(connection, plan, manifest, folder)
 
     def _copy(
@@ -173,20 +179,53 @@ class PostgresTable:
                     pacsv.write_csv(batch, text, options)
                     copy.write(text.getbuffer())
                     batch = next(batches, None)
+            self._check_taken(cursor.rowcount, manifest.rows - manifest.rejected)
+
+    def _check_taken(self, taken: int, wanted: int) -> None:
+        """Check that the table has all rows: a trigger may leave one out without an error."""
+        if taken == wanted:
+            return
+        message = f"the table {self.shown} took {taken} of {wanted} rows; nothing was published"
+        hint = "a trigger of the table leaves rows out: correct it, then run `mlship batch` again"
+        raise ProjectError(message, hint=f"{hint}: finished parts are kept")
+
+    def _check_there(
+        self, connection: "Connection[Any]", table: tuple[int, str, str, str], manifest: Manifest
+    ) -> None:
+        """Check that the table still has rows of a run, if the user may look."""
+        if manifest.rows == manifest.rejected:
+            return
+        row = connection.execute(_MAY_LOOK.encode(), [table[0]]).fetchone()
+        if row is None or not all(row):
+            return
+        select = f"SELECT FROM {self._table.relation} WHERE {table_runs.RUN} = %s LIMIT 1"
+        if connection.execute(select.encode(), [manifest.run]).fetchone() is None:
+            message = f"the table {self.shown} has no rows of the run {manifest.run} any more, and "
+            message += f"{_RUNS} still names it"
+            hint = f"to publish it again, remove its row there: {self._removal(table, manifest)}; "
+            hint += "then run `mlship batch` again"
+            raise IntegrityError(message, hint=hint)
+
+    def _removal(self, table: tuple[int, str, str, str], manifest: Manifest) -> str:
+        statement = f"DELETE FROM {self._runs(table[1])} "  # noqa: S608 (quoted, to be shown)
+        name = table[2].replace("'", "''")
+        return f"{statement}WHERE table_name = '{name}' AND run = '{manifest.run}'"
 
     def _check_columns(
         self, connection: "Connection[Any]", table: tuple[int, str, str, str], plan: Plan
     ) -> None:
         known = {row[0]: row[1:] for row in connection.execute(_COLUMNS.encode(), [table[0]])}
         alter = f"ALTER TABLE {self._table.relation}"
+        kept = table_runs.kept_types(plan)
         for name, kind, type_ in self._wanted(plan):
             if name not in known:
                 message = f"the table {self.shown} has no column {name}"
                 hint = f"add it: {alter} ADD COLUMN {quoted(name)} {type_}"
                 raise ProjectError(message, hint=hint)
             own, category, _, is_generated = known[name]
-            does_fit = kind is None or own in _FIT[kind]
-            does_fit |= kind == "text" and category in _TEXTS
+            does_fit = all(
+                sql_types.does_take(own, category, kind, arrow) for arrow in kept.get(name) or ("",)
+            )
             if is_generated or not does_fit:
                 what = "is generated" if is_generated else f"has type {own}"
                 message = f"the table {self.shown}: column {name} {what}, and gets {type_}"
@@ -209,8 +248,10 @@ class PostgresTable:
 
     def _wanted(self, plan: Plan) -> list[tuple[str, Kind | None, str]]:
         """Return the name, the kind if it is known, and the SQL type of each column."""
-        outputs = [(each.name, each.kind, _SQL[each.kind]) for each in self._fields]
-        kept = [(name, None, _type(kind)) for name, kind in table_runs.kept(plan).items()]
+        outputs = [(each.name, each.kind, sql_types.OF_KIND[each.kind]) for each in self._fields]
+        kept = [
+            (name, None, sql_types.of_arrow(kind)) for name, kind in table_runs.kept(plan).items()
+        ]
         own = [(name, "text", "text") for name in table_runs.own(plan)]
         wanted: list[tuple[str, Kind | None, str]] = [(ID, "text", "text")]
         return [*wanted, *kept, *outputs, *own]  # type: ignore[list-item]
@@ -253,8 +294,3 @@ class PostgresTable:
 def _found(connection: "Connection[Any]", name: str) -> tuple[int, str, str, str] | None:
     row = connection.execute(_FIND.encode(), [name]).fetchone()
     return None if row is None else (row[0], row[1], f"{row[1]}.{row[2]}", row[3])
-
-
-def _type(kind: str) -> str:
-    """Return the SQL type for a type of Arrow, for a column that is copied."""
-    return next((type_ for begins, type_ in _KEPT if kind.startswith(begins)), "text")

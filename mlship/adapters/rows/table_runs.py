@@ -5,6 +5,7 @@ on where it was, workers need no access to the table, and `trace` finds the outp
 itself knows which runs it has: who publishes one asks it in the transaction that adds the rows.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any, Final, Protocol
 
 from mlship.adapters.rows.runs import FolderRun, FolderRuns
 from mlship.domain import batch as batches
-from mlship.domain import batch_sides
+from mlship.domain import batch_sides, digests
 from mlship.domain.batch import Counts, Finished, Manifest, Plan, Scored
 from mlship.errors import ConfigError, IntegrityError
 
 RELEASE: Final = "mlship_release"
 RUN: Final = "mlship_run"
 ROWS: Final = 50_000
+_EMPTY: Final = "null"
+"""The type of a column whose values are all missing, as pandas writes it."""
+_TEXT: Final = "string"
 _NESTED: Final = (
     "list",
     "large_list",
@@ -45,6 +49,9 @@ class Table(Protocol):
             ProjectError: it has other columns.
             UnavailableError: it cannot be used.
         """
+
+    def has(self, plan: Plan) -> bool:
+        """Return whether it has the outputs of a run."""
 
     def find(self, plan: Plan) -> Manifest | None:
         """Return the manifest of a run that it has."""
@@ -80,10 +87,10 @@ class TableRuns:
             NotFoundError, ProjectError, UnavailableError: the table cannot take it.
         """
         copy = self._copies.committed(plan)
-        known = self._table.find(plan)
         if copy is None:
+            known = self._table.find(plan)
             return None if known is None else (str(self._copies.place(plan)), known)
-        if known is None:
+        if not self._table.has(plan):
             self._table.check(plan)
             self._table.publish(plan, copy[1], Path(copy[0]))
         return copy
@@ -153,16 +160,41 @@ def check_columns(plan: Plan) -> None:
     if taken := next((name for name in plan.keep if name in (RELEASE, RUN)), ""):
         message = f"batch.keep: {taken} is a column that mlship writes"
         raise ConfigError(message, hint="rename the column in the input, or do not keep it")
-    for name, kind in kept(plan).items():
-        if kind.startswith(_NESTED):
+    for name, kinds in kept_types(plan).items():
+        if kind := next((kind for kind in kinds if kind.startswith(_NESTED)), ""):
             message = f"batch.keep: column {name} has type {kind}, which a table does not get"
             raise ConfigError(message, hint="do not keep it, or write it as text")
 
 
+def kept_types(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return the types that kept columns have in the inputs; one without values has none."""
+    found: dict[str, dict[str, None]] = {name: {} for name in plan.keep}
+    for each in plan.inputs:
+        columns = each.columns if each.format != "jsonl" else [(name, _TEXT) for name in plan.keep]
+        for name, kind in columns:
+            if name in found and kind != _EMPTY:
+                found[name][kind] = None
+    return {name: tuple(kinds) for name, kinds in found.items()}
+
+
 def kept(plan: Plan) -> dict[str, str]:
     """Return the types of kept columns, as the first input that has some says them."""
-    known = next((dict(each.columns) for each in plan.inputs if each.columns), {})
-    return {name: known.get(name, "string") for name in plan.keep}
+    return {name: next(iter(kinds), _TEXT) for name, kinds in kept_types(plan).items()}
+
+
+def schema(plan: Plan, manifest: Manifest, folder: Path) -> Any:
+    """Return the columns of the outputs of all parts: of numbers the widest, of nulls none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = (folder / batches.file_of(part.name, plan.format) for part in manifest.parts)
+    parts = (pq.read_schema(path) for path in paths)
+    plain = (pa.schema([(each.name, _plain_type(each.type)) for each in own]) for own in parts)
+    texts = pa.schema([(RELEASE, pa.string()), (RUN, pa.string())])
+    wide = functools.reduce(
+        lambda a, b: pa.unify_schemas([a, b], promote_options="permissive"), plain
+    )
+    return pa.schema([*wide, *texts])
 
 
 def outputs(plan: Plan, manifest: Manifest, folder: Path) -> Iterator[Any]:
@@ -179,6 +211,10 @@ def outputs(plan: Plan, manifest: Manifest, folder: Path) -> Iterator[Any]:
         release = sides.get(part.side, plan.release)
         rows = 0
         path = folder / batches.file_of(part.name, plan.format)
+        if digests.of_file(path) != part.digest:
+            message = f"{path} was changed after it was written; nothing was published"
+            hint = f"remove {folder}, then run `mlship batch` again"
+            raise IntegrityError(message, hint=hint)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS, use_threads=False):
                 rows += batch.num_rows
@@ -201,6 +237,12 @@ def _plain(column: Any) -> Any:
     import pyarrow as pa
 
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _plain_type(type_: Any) -> Any:
+    import pyarrow as pa
+
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
 
 
 def own(plan: Plan) -> tuple[str, ...]:

@@ -73,6 +73,9 @@ def _of_parquet(
         known = pq.ParquetFile(file)
         schema, metadata = known.schema_arrow, known.metadata
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if "crypt" in str(error):
+            message = f"{path} is encrypted: {_line(error)}; no row was scored"
+            raise ProjectError(message, hint="write it without encryption") from error
         message = f"{path} is not a complete Parquet file: {_line(error)}; no row was scored"
         raise ProjectError(message, hint="write the file again, or leave it out") from error
     blocks: list[Block] = []

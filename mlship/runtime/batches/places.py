@@ -9,7 +9,13 @@ from typing import IO, Any, Final
 
 from mlship import files
 from mlship.domain import batch
-from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
+from mlship.errors import (
+    ConfigError,
+    IntegrityError,
+    NotFoundError,
+    ProjectError,
+    UnavailableError,
+)
 
 _DRIVERS: Final = frozenset(
     {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "s3fs"}
@@ -103,6 +109,9 @@ def faults_of(path: str) -> Iterator[None]:
         if not isinstance(error, OSError) and not is_of_driver(error):
             raise
         reason = getattr(error, "strerror", "") or str(error)
+        if "decrypt" in reason:
+            message = f"{path} is encrypted: {reason}"
+            raise ProjectError(message, hint="write it without encryption") from error
         message = f"cannot read {path}: {reason}"
         hint = "correct its permissions, or check the network and the credentials"
         raise UnavailableError(message, hint=hint) from error
