@@ -8,7 +8,6 @@ processes start and end, of locales, and the whole path run real ones: `tests.ha
 chooses.
 """
 
-import atexit
 import fcntl
 import functools
 import gc
@@ -22,7 +21,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -32,10 +30,11 @@ from typing import IO, Any, BinaryIO, Final, Literal, NoReturn
 
 import msgspec
 
-from mlship.adapters.checkout import jobs, predictor
+from mlship.adapters.checkout import jobs, lock, predictor
 from mlship.adapters.mlflow import library
 from mlship.runtime import __main__ as runtime
 from mlship.runtime import trust
+from mlship.training.leaving import leave
 
 ROOT = Path(__file__).parents[2]
 Program = Literal["mlship", "mlship.training", "mlship.runtime"]
@@ -199,6 +198,8 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
         importlib.import_module(module)
     if kind == "predictions":
         trust.skops_io()
+    else:
+        lock.read_ahead()
     gc.freeze()
     gc.enable()
     call = _serve(listener)
@@ -213,7 +214,7 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
         _end(command)
     from mlship.training.__main__ import main as job
 
-    sys.exit(job(call.arguments))
+    leave(job(call.arguments))
 
 
 def _modules() -> Iterator[str]:
@@ -226,10 +227,7 @@ def _modules() -> Iterator[str]:
 
 
 def _end(command: Callable[[], None]) -> NoReturn:
-    """Run a command and end as Python does, but let nothing of what was imported go in peace.
-
-    To free it would copy every page of it, which takes longer than many commands.
-    """
+    """Run a command and end as Python does, without freeing what was imported."""
     code: int | str | None = 0
     try:
         command()
@@ -238,12 +236,7 @@ def _end(command: Callable[[], None]) -> NoReturn:
     except BaseException:  # noqa: BLE001 (what Python does at the end of a program)
         traceback.print_exc()
         code = 1
-    # Tells pools of threads that no work comes, and waits for all threads that are not daemons.
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
+    leave(code if isinstance(code, int) else 1)
 
 
 def _database() -> bytes:
