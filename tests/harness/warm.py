@@ -39,7 +39,7 @@ from mlship.training.leaving import leave
 from tests.harness import layers
 
 ROOT = Path(__file__).parents[2]
-Program = Literal["mlship", "mlship.training", "mlship.runtime"]
+Program = Literal["mlship", "mlship.training", "mlship.runtime", "mlflow"]
 Kind = Literal["commands", "predictions"]
 SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
 """The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
@@ -51,8 +51,11 @@ _PACKAGES = (
 _LIBRARIES = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
     "cryptography.hazmat.primitives.serialization.ssh",
+    "fastapi",
     "jinja2",
+    "mlflow.cli",
     "mlflow.store.model_registry.sqlalchemy_store",
+    "tests.harness.tracking",
     "typer._adapters",
 )
 _OF_PREDICTIONS = (
@@ -197,6 +200,10 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
     call, migrated = _serve(socket.socket(fileno=descriptor), functools.partial(_prepare, kind))
     if call.program == "mlship.runtime":
         _end(lambda: sys.exit(runtime.main(call.arguments, os.environ)))
+    if call.program == "mlflow":
+        from tests.harness.tracking import program
+
+        _end(program)
     for place, replaced in Warm(name).places():
         place.__dict__["subprocess"] = replaced
     if call.program == "mlship":
