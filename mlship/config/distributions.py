@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import inspect
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import Distribution
@@ -37,14 +38,24 @@ def others() -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _installed(_path: tuple[str, ...]) -> Mapping[str, Sequence[Distribution]]:
-    """Return the distributions of each top-level module, read once for a search path.
+def _installed(path: tuple[str, ...]) -> Mapping[str, Sequence[Distribution]]:
+    """Return the distributions of each top-level module, for a search path."""
+    found: dict[str, list[Distribution]] = {}
+    for folder in path:
+        for name, provide in _of_folder(os.path.abspath(folder)).items():  # noqa: PTH100 (quick)
+            found.setdefault(name, []).extend(provide)
+    return found
+
+
+@functools.cache
+def _of_folder(folder: str) -> Mapping[str, Sequence[Distribution]]:
+    """Return the distributions of each top-level module in a folder, which is read once.
 
     As `importlib.metadata.packages_distributions` does, which parses each line of each list of
     files and the metadata of all distributions, and takes ten times as long.
     """
     found: dict[str, list[Distribution]] = {}
-    for distribution in importlib.metadata.distributions():
+    for distribution in importlib.metadata.distributions(path=[folder]):
         for name in _top_level(distribution):
             found.setdefault(name, []).append(distribution)
     return found

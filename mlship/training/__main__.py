@@ -21,7 +21,7 @@ import msgspec
 from threadpoolctl import threadpool_info
 
 from mlship import files
-from mlship.adapters.checkout import datafiles, repository
+from mlship.adapters.checkout import datafiles, lock, repository
 from mlship.adapters.checkout.children import (
     Answer,
     Fault,
@@ -40,6 +40,7 @@ from mlship.domain.scores import Trained
 from mlship.errors import MlshipError, ProjectError
 from mlship.training import heldout
 from mlship.training.audit import Audit
+from mlship.training.leaving import leave
 from mlship.training.standby import StandbyPredictor
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def _forked(descriptor: int) -> tuple[list[str], Loaded]:
 
     # threadpoolctl resolves the path of each library and remembers it; the forks find it done.
     threadpool_info()
+    lock.read_ahead()
     # None of it is garbage: neither an import nor a fork searches it.
     gc.freeze()
     gc.enable()
@@ -173,4 +175,4 @@ def _stop_with_stdin() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -2,12 +2,14 @@
 
 import atexit
 import contextlib
+import errno
 import functools
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +24,7 @@ PASSED = (
 )
 """The first two of them a fork obeys, the others change nothing that a test sees."""
 UTF_8 = ("UTF-8", "utf8")
+_PAUSE = 0.05
 
 
 def run(
@@ -97,18 +100,27 @@ def at_import(environment: Mapping[str, str]) -> dict[str, str]:
 
 @functools.cache
 def process() -> warm.Warm:
-    """Return the warm processes of this worker; they are started when one is first needed."""
-    name = f"mlship-tests-{os.getpid()}"
+    """Return the warm processes of this run of tests; the first worker that asks starts them."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+    name = f"mlship-tests-{run}"
     for kind, seed in warm.SEEDS.items():
-        _start(name, kind, seed)
+        # Between the two, another worker may have begun to start it, or it may have ended.
+        while not _start(name, kind, seed) and not _join(name, kind):
+            time.sleep(_PAUSE)
     return warm.Warm(name)
 
 
-def _start(name: str, kind: warm.Kind, seed: str) -> None:
+def _start(name: str, kind: warm.Kind, seed: str) -> bool:
+    """Start a process; return whether it was not there already."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(warm.address(name, kind))
-    listener.listen(64)
     with listener:
+        try:
+            listener.bind(warm.address(name, kind))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        listener.listen(64)
         started = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.warm", name, str(listener.fileno()), kind],
             cwd=warm.ROOT,
@@ -118,10 +130,24 @@ def _start(name: str, kind: warm.Kind, seed: str) -> None:
             pass_fds=[listener.fileno()],
         )
     atexit.register(_end, started)
+    return True
+
+
+def _join(name: str, kind: warm.Kind) -> bool:
+    """Let a process stay until this one ends; return whether it is there."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(warm.address(name, kind))
+        connection.send(warm.GUEST)
+    except ConnectionError:
+        connection.close()
+        return False
+    atexit.register(connection.close)
+    return True
 
 
 def _end(started: "subprocess.Popen[bytes]") -> None:
+    """Let a process end; it goes on while another worker needs it."""
     if started.stdin:
         with contextlib.suppress(OSError):
             started.stdin.close()
-    started.wait()

@@ -1,14 +1,14 @@
 """A process that has imported what commands and trainings import, and forks for each of them.
 
-Half of a training's processor time is the import of its libraries. The tests run hundreds, so a
-worker starts this process once: each fork runs a whole command, or the server of a command's
-trainings, with arguments, variables, folder and streams of its own. A second one does it for
-offline predictions, with their hash seed, and imports when it is first asked. Tests of how
+Half of a training's processor time is the import of its libraries. The tests run hundreds, so the
+first worker that needs this process starts it for all workers: each fork runs a whole command, or
+the server of a command's trainings, with arguments, variables, folder and streams of its own. A
+second one does it for offline predictions, with their hash seed. Both import when they are first
+asked, and end when the last worker ends. Tests of how
 processes start and end, of locales, and the whole path run real ones: `tests.harness.commands`
 chooses.
 """
 
-import atexit
 import fcntl
 import functools
 import gc
@@ -22,7 +22,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -32,13 +31,15 @@ from typing import IO, Any, BinaryIO, Final, Literal, NoReturn
 
 import msgspec
 
-from mlship.adapters.checkout import jobs, predictor
+from mlship.adapters.checkout import jobs, lock, predictor
 from mlship.adapters.mlflow import library
 from mlship.runtime import __main__ as runtime
 from mlship.runtime import trust
+from mlship.training.leaving import leave
+from tests.harness import layers
 
 ROOT = Path(__file__).parents[2]
-Program = Literal["mlship", "mlship.training", "mlship.runtime"]
+Program = Literal["mlship", "mlship.training", "mlship.runtime", "mlflow"]
 Kind = Literal["commands", "predictions"]
 SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
 """The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
@@ -50,8 +51,11 @@ _PACKAGES = (
 _LIBRARIES = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
     "cryptography.hazmat.primitives.serialization.ssh",
+    "fastapi",
     "jinja2",
+    "mlflow.cli",
     "mlflow.store.model_registry.sqlalchemy_store",
+    "tests.harness.tracking",
     "typer._adapters",
 )
 _OF_PREDICTIONS = (
@@ -61,6 +65,8 @@ _OF_PREDICTIONS = (
 """What replicas of the tests' projects import, and nothing of what only training needs."""
 _LONGEST = 1 << 20
 _MOST_DESCRIPTORS = 8
+GUEST = b"guest"
+"""What a worker sends that wants the process to stay until it closes the connection."""
 _FREE = 200
 """Descriptors from here on are in nobody's way."""
 
@@ -189,31 +195,44 @@ def address(name: str, kind: Kind) -> str:
 
 
 def main(name: str, descriptor: int, kind: Kind) -> None:
-    """Fork for each call until stdin ends; in a fork, run the program."""
-    listener = socket.socket(fileno=descriptor)
-    if kind == "predictions" and 0 in select.select([0, listener.fileno()], [], [])[0]:
-        return  # no test predicts
-    gc.disable()
-    migrated = _database() if kind == "commands" else b""
-    for module in _modules() if kind == "commands" else _OF_PREDICTIONS:
-        importlib.import_module(module)
-    if kind == "predictions":
-        trust.skops_io()
-    gc.freeze()
-    gc.enable()
-    call = _serve(listener)
+    """Fork for each call until nobody is left who may call; in a fork, run the program."""
+    given = dict(os.environ)
+    call, migrated = _serve(socket.socket(fileno=descriptor), functools.partial(_prepare, kind))
     if call.program == "mlship.runtime":
         _end(lambda: sys.exit(runtime.main(call.arguments, os.environ)))
+    if call.program == "mlflow":
+        from tests.harness.tracking import program
+
+        _end(program)
     for place, replaced in Warm(name).places():
         place.__dict__["subprocess"] = replaced
     if call.program == "mlship":
         library.__dict__["create_database"] = functools.partial(_copy, migrated)
+        layers.share(Path(given["XDG_STATE_HOME"], "layers"), given)
         from mlship.cli.main import main as command
 
         _end(command)
     from mlship.training.__main__ import main as job
 
-    sys.exit(job(call.arguments))
+    leave(job(call.arguments))
+
+
+def _prepare(kind: Kind) -> bytes:
+    """Import what forks find imported; return a new database of MLflow for those that make one."""
+    gc.disable()
+    migrated = b""
+    if kind == "commands":
+        migrated = _database()
+        for module in _modules():
+            importlib.import_module(module)
+        lock.read_ahead()
+    else:
+        for module in _OF_PREDICTIONS:
+            importlib.import_module(module)
+        trust.skops_io()
+    gc.freeze()
+    gc.enable()
+    return migrated
 
 
 def _modules() -> Iterator[str]:
@@ -226,10 +245,7 @@ def _modules() -> Iterator[str]:
 
 
 def _end(command: Callable[[], None]) -> NoReturn:
-    """Run a command and end as Python does, but let nothing of what was imported go in peace.
-
-    To free it would copy every page of it, which takes longer than many commands.
-    """
+    """Run a command and end as Python does, without freeing what was imported."""
     code: int | str | None = 0
     try:
         command()
@@ -238,12 +254,7 @@ def _end(command: Callable[[], None]) -> NoReturn:
     except BaseException:  # noqa: BLE001 (what Python does at the end of a program)
         traceback.print_exc()
         code = 1
-    # Tells pools of threads that no work comes, and waits for all threads that are not daemons.
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
+    leave(code if isinstance(code, int) else 1)
 
 
 def _database() -> bytes:
@@ -266,37 +277,45 @@ def _copy(migrated: bytes, path: Path, artifacts: Path, _: Mapping[str, str]) ->
         library.publish(Path(draft.name), path)
 
 
-def _serve(listener: socket.socket) -> Call:
-    """Return in each fork, with what it is to run."""
+def _serve(listener: socket.socket, prepare: Callable[[], bytes]) -> tuple[Call, bytes]:
+    """Return in each fork, with what it is to run and what was prepared for the first one."""
     connections: dict[int, socket.socket] = {}
+    guests: list[socket.socket] = []
+    starter, prepared = [0], None
     ended, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    while True:
-        ready = select.select([0, ended, listener.fileno()], [], [])[0]
-        if 0 in ready:
-            sys.exit()
+    while starter or guests or select.select([listener], [], [], 0)[0]:
+        watched: list[int | socket.socket] = [*starter, *guests, ended, listener]
+        ready = select.select(watched, [], [])[0]
+        # They never say anything: what can be read is their end.
+        starter = [one for one in starter if one not in ready]
+        guests = [one for one in guests if one not in ready]
         if ended in ready:
             os.read(ended, _LONGEST)
             _tell_ended(connections)
-        if listener.fileno() in ready:
+        if listener in ready:
             connection = listener.accept()[0]
             data, descriptors, _, _ = socket.recv_fds(connection, _LONGEST, _MOST_DESCRIPTORS)
+            if data in (GUEST, b""):
+                guests.append(connection)
+                continue
+            prepared = prepare() if prepared is None else prepared
             call = msgspec.json.decode(data, type=Call)
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
-                for fd in (ended, woken, *(one.detach() for one in connections.values())):
+                held = (connection, listener, *connections.values(), *guests)
+                for fd in (ended, woken, *(one.detach() for one in held)):
                     os.close(fd)
-                connection.close()
-                listener.close()
                 _become(call, descriptors)
-                return call
+                return call, prepared
             for fd in descriptors:
                 os.close(fd)
             connections[pid] = connection
             connection.send(b"%d" % pid)
+    sys.exit()
 
 
 def _tell_ended(connections: dict[int, socket.socket]) -> None:

@@ -406,6 +406,33 @@ def test_libraries_that_cannot_be_imported_are_told_with_their_last_lines(
         trainer.train(tmp_path / "out" / "bundle")
 
 
+ENDS = """
+import atexit, threading, time
+from pathlib import Path
+from sklearn.linear_model import LogisticRegression
+
+HERE = Path(__file__).parent
+held = open(HERE / "held.txt", "w")
+
+def late():
+    time.sleep(0.2)
+    (HERE / "thread.txt").write_text("thread")
+
+def train(data, params):
+    held.write("held")
+    atexit.register((HERE / "registered.txt").write_text, "registered")
+    threading.Thread(target=late).start()
+    return LogisticRegression().fit(data[["length", "width"]], data.species)
+"""
+
+
+def test_what_code_leaves_for_the_end_of_its_process_is_done(tmp_path: Path) -> None:
+    root = write(tmp_path / "p", ENDS)
+    ChildTrainer(root, config(), Notes()).train(tmp_path / "out" / "bundle")
+    for name in ("held", "thread", "registered"):
+        assert (root / f"{name}.txt").read_text() == name
+
+
 def wait_for(condition: Callable[[], bool]) -> bool:
     end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:

@@ -49,6 +49,8 @@ class Copies:
         path = Path(os.path.realpath(place) if is_code else place)
         is_installed = not _INSTALLED.isdisjoint(path.parts)
         if is_installed or any(path.is_relative_to(folder) for folder in self._libraries):
+            if not is_code and not _INSTALLED.isdisjoint(path.parent.parts):
+                self._others.add(beside)
             return None
         tree = self._tree(path.parent)
         if tree == self._top:

@@ -1,9 +1,11 @@
 """The environment as pinned lines: which distributions, and which version of each."""
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from importlib import metadata
@@ -14,7 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.adapters.checkout import code
-from mlship.config import commands, installation, packages, requirements
+from mlship.config import commands, distributions, installation, packages, requirements
 from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import ModelConfig
 from mlship.config.requirements import REQUIREMENTS
@@ -62,7 +64,7 @@ def closure(roots: Iterable[str]) -> tuple[str, ...]:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
         try:
-            installed = _installed(name, tuple(sys.path))
+            installed = _installed(name)
         except metadata.PackageNotFoundError as error:
             if name not in asked:
                 continue
@@ -98,6 +100,16 @@ def training_environment(root: Path, model: ModelConfig) -> tuple[str, ...]:
     pins = closure([*TRAINING, *_names(required), *sorted(imported)])
     _check_versions(required, pins)
     return pins
+
+
+def read_ahead() -> None:
+    """Read what is installed, for the forks of this process, which look it up several times.
+
+    What is missing is told by whoever needs it.
+    """
+    distributions.installed()
+    with suppress(ProjectError):
+        closure(TRAINING)
 
 
 def digest_of(pins: tuple[str, ...]) -> Digest:
@@ -177,14 +189,25 @@ def _is_address(text: str) -> bool:
     return "://" in text.partition("@")[0]
 
 
+def _installed(name: str) -> _Installed:
+    """Return what is installed of a distribution: the first that Python finds."""
+    for folder in sys.path:
+        found = _in_folder(name, os.path.abspath(folder))  # noqa: PTH100 (quick)
+        if found is not None:
+            return found
+    raise metadata.PackageNotFoundError(name)
+
+
 @functools.cache
-def _installed(name: str, _path: tuple[str, ...]) -> _Installed:
-    """Return what is installed of a distribution, read once for a search path.
+def _in_folder(name: str, folder: str) -> _Installed | None:
+    """Return what a folder of the search path has of a distribution, read once.
 
     Each attribute of `metadata.Distribution` parses the file of metadata anew, with the whole
     description of the distribution.
     """
-    distribution = metadata.distribution(name)
+    distribution = next(iter(metadata.distributions(name=name, path=[folder])), None)
+    if distribution is None:
+        return None
     text = distribution.read_text("METADATA")
     if text is None:  # of another form, such as the folder of an egg
         version, lines = distribution.version, distribution.requires or ()

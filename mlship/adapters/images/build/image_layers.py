@@ -67,18 +67,11 @@ class ImageLayers:
         """
         blob = self._layout.remembered(lock.digest)
         if blob is None:
-            blob = self._build(lock)
+            count = len(lock.pins)
+            self._progress.note(f"dependencies for {lock.platform}: downloading {count} packages")
+            blob = build(lock, self._layout, self._fetch)
             self._layout.remember(lock.digest, blob)
         return blob
-
-    def _build(self, lock: Lock) -> Blob:
-        count = len(lock.pins)
-        self._progress.note(f"dependencies for {lock.platform}: downloading {count} packages")
-        with ExitStack() as stack:
-            folder = TemporaryDirectory(prefix=".wheels-", dir=self._layout.folder)
-            downloaded = self._fetch(lock, Path(stack.enter_context(folder)))
-            members = stack.enter_context(wheels.members(downloaded))
-            return layers.write(members, self._layout.blobs, compressed=True)
 
     def runtime(self) -> Layer:
         """Return the layer with mlship's installed runtime."""
@@ -112,6 +105,20 @@ class ImageLayers:
         config = manifests.decode_configuration(data, str(name))
         layer, diff_id = manifest.layers[0], config.rootfs.diff_ids[0]
         return Blob(digest=layer.digest, diff_id=diff_id, size=layer.size)
+
+
+def build(lock: Lock, layout: Layout, fetch: Fetch) -> Blob:
+    """Download the wheels of a lock and write their layer to a layout.
+
+    Raises:
+        ProjectError: a requirement has no wheel for the platform.
+        UnavailableError: the package index does not answer.
+    """
+    with ExitStack() as stack:
+        folder = TemporaryDirectory(prefix=".wheels-", dir=layout.folder)
+        downloaded = fetch(lock, Path(stack.enter_context(folder)))
+        members = stack.enter_context(wheels.members(downloaded))
+        return layers.write(members, layout.blobs, compressed=True)
 
 
 def _layer(role: Role, blob: Blob, *, tag: str = "", reused: bool = False) -> Layer:
