@@ -36,9 +36,10 @@ from mlship.adapters.checkout import jobs, predictor
 from mlship.adapters.mlflow import library
 from mlship.runtime import __main__ as runtime
 from mlship.runtime import trust
+from tests.harness import migrated
 
 ROOT = Path(__file__).parents[2]
-Program = Literal["mlship", "mlship.training", "mlship.runtime"]
+Program = Literal["mlship", "mlship.training", "mlship.runtime", "mlflow"]
 Kind = Literal["commands", "predictions"]
 SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
 """The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
@@ -194,7 +195,7 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
     if kind == "predictions" and 0 in select.select([0, listener.fileno()], [], [])[0]:
         return  # no test predicts
     gc.disable()
-    migrated = _database() if kind == "commands" else b""
+    database = _database() if kind == "commands" else b""
     for module in _modules() if kind == "commands" else _OF_PREDICTIONS:
         importlib.import_module(module)
     if kind == "predictions":
@@ -204,10 +205,15 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
     call = _serve(listener)
     if call.program == "mlship.runtime":
         _end(lambda: sys.exit(runtime.main(call.arguments, os.environ)))
+    if call.program == "mlflow":
+        from tests.harness.tracking import serve
+
+        with migrated.copied():
+            _end(lambda: serve(call.arguments))
     for place, replaced in Warm(name).places():
         place.__dict__["subprocess"] = replaced
     if call.program == "mlship":
-        library.__dict__["create_database"] = functools.partial(_copy, migrated)
+        library.__dict__["create_database"] = functools.partial(_copy, database)
         from mlship.cli.main import main as command
 
         _end(command)
@@ -248,20 +254,20 @@ def _end(command: Callable[[], None]) -> NoReturn:
 
 def _database() -> bytes:
     """Return a new database of MLflow, which is imported with the settings that commands give."""
-    with tempfile.TemporaryDirectory(prefix="mlship-tests-") as folder:
+    with migrated.copied(), tempfile.TemporaryDirectory(prefix="mlship-tests-") as folder:
         path = Path(folder) / "mlflow.db"
         library.create_database(path, Path(folder), {})
         return path.read_bytes()
 
 
-def _copy(migrated: bytes, path: Path, artifacts: Path, _: Mapping[str, str]) -> None:
+def _copy(database: bytes, path: Path, artifacts: Path, _: Mapping[str, str]) -> None:
     """Do what `create_database` does, without half a second of migrations."""
     with tempfile.NamedTemporaryFile(prefix="mlship-tests-") as draft:
-        draft.write(migrated)
+        draft.write(database)
         draft.flush()
-        with closing(sqlite3.connect(draft.name)) as database, database:
+        with closing(sqlite3.connect(draft.name)) as opened, opened:
             place = f"{artifacts.as_uri()}/0"
-            database.execute("UPDATE experiments SET artifact_location = ?", (place,))
+            opened.execute("UPDATE experiments SET artifact_location = ?", (place,))
         path.parent.mkdir(parents=True, exist_ok=True)
         library.publish(Path(draft.name), path)
 

@@ -26,7 +26,7 @@ SHORT = msgspec.structs.replace(PATIENCE, first=0.05, longest=0.5)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with tracking.server(tmp_path_factory.mktemp("server")) as url:
+    with tracking.server(tmp_path_factory.mktemp("server"), is_cold=False) as url:
         yield url
 
 
