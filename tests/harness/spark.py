@@ -10,12 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.harness import java
 from tests.harness.services import require
 
 _KEPT: Final = Path.home() / ".cache" / "mlship-spark" / "4.0.0"
 _JARS: Final = Path.home() / ".cache" / "mlship-spark-kafka" / "4.0.0"
 _NOT_SPARKS: Final = ("hadoop-", "scala-library", "slf4j", "snappy", "lz4", "spark-tags")
 """Jars that the connector names, and Spark itself has."""
+
+OPTIONS: Final = "JDK_JAVA_OPTIONS"
+"""What each `java` reads, also the one that only finds out how to start the other."""
 
 
 def environment() -> Mapping[str, str]:
@@ -28,7 +32,11 @@ def environment() -> Mapping[str, str]:
     require("Spark", is_there, "run .ci/spark")
     require("Java", shutil.which("java") is not None, "install Java 17")
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        OPTIONS: " ".join(java.QUICK),
+    }
 
 
 class StreamJob:
