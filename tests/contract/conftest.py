@@ -1,11 +1,26 @@
 """Real backends for the contract suites, started once and only when a test asks for them."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
-from tests.harness import postgres, tracking
+from mlship.adapters.mlflow import library
+from tests.harness import migrated, postgres, tracking
+
+
+@pytest.fixture(autouse=True)
+def _migrated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let new databases of MLflow have tables that are copied, but in tests marked `cold`."""
+    create = library.create_database
+
+    def created(path: Path, artifacts: Path, environ: Mapping[str, str]) -> None:
+        with migrated.copied():
+            create(path, artifacts, environ)
+
+    if not request.node.get_closest_marker("cold"):
+        monkeypatch.setattr(library, "create_database", created)
 
 
 @pytest.fixture(scope="session")

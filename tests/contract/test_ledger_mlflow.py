@@ -3,11 +3,13 @@
 import multiprocessing
 import random
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from mlship.adapters.ledgers.mlflow import RECORD, MlflowLedger
 from mlship.adapters.mlflow import library
 from mlship.adapters.mlflow.rest import Server, connected
 from mlship.domain import digests
-from mlship.domain.evidence import Record, Step, encode, heads
+from mlship.domain.evidence import Step, encode, heads
 from mlship.errors import IntegrityError, NotFoundError, UnavailableError
 from tests.fakes.store import tiny_evidence
+from tests.harness import tracking
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 ROOT = Path(__file__).parents[2]
@@ -326,11 +329,19 @@ def test_a_writer_killed_again_and_again_loses_no_acknowledged_record(
 
 @pytest.mark.parametrize("kind", ["sqlite", "server"])
 def test_hundreds_of_records_are_read_in_a_second_without_the_library(
-    kind: str, mlflow_server: str, name: str, tmp_path: Path
+    kind: str, name: str, tmp_path: Path
 ) -> None:
-    uri = mlflow_server if kind == "server" else f"sqlite:///{tmp_path}/mlflow.db"
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
     MlflowLedger(uri, name, tmp_path / "artifacts", {}).append(tiny_evidence())
-    _fill(uri, name, 300)
+    _fill(tmp_path / "mlflow.db", uri, name, 300)
+    if kind == "sqlite":
+        _read_in_a_second(uri, name)
+        return
+    with tracking.server(tmp_path) as served:
+        _read_in_a_second(served, name)
+
+
+def _read_in_a_second(uri: str, name: str) -> None:
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
@@ -350,20 +361,36 @@ def test_hundreds_of_records_are_read_in_a_second_without_the_library(
     assert min(seconds) < 1.0, "it takes 0.1 to 0.2 s where nothing else runs"
 
 
-def _fill(uri: str, name: str, count: int) -> None:
-    """Make records as `append` does, without a look before and after each."""
-    place: mlflow_runs.Runs
-    parent: Record = MlflowLedger(uri, name, Path("unused"), {}).records()[0]
-    if uri.startswith("http"):
-        place = mlflow_runs.ServerRuns(uri, f"{name}-ledger", {})
-    else:
-        place = mlflow_runs.LibraryRuns(uri, f"{name}-ledger", Path("unused"), {})
+def _fill(database: Path, uri: str, name: str, count: int) -> None:
+    """Make records as `append` does, by copies of the rows of the first one."""
+    [parent] = MlflowLedger(uri, name, Path("unused"), {}).records()
     digest = parent.digest
-    for number in range(count):
-        data = encode(tiny_evidence(actor=f"s{number}", minute=number, parents=(digest,)))
-        digest = digests.of_bytes(data)
-        tags = {RECORD: digest, f"{RECORD}.0": data.decode()}
-        place.write(mlflow_runs.NewRun(name=f"s{number}", time=number, tags=tags))
+    with closing(sqlite3.connect(database)) as opened, opened:
+        rows = {table: _rows(opened, table) for table in ("runs", "tags")}
+        for number in range(count):
+            data = encode(tiny_evidence(actor=f"s{number}", minute=number, parents=(digest,)))
+            digest = digests.of_bytes(data)
+            own = {"run_uuid": uuid.uuid4().hex}
+            new = {RECORD: digest, f"{RECORD}.0": data.decode()}
+            for row in rows["runs"]:
+                _insert(opened, "runs", {**row, **own})
+            for row in rows["tags"]:
+                value = new.get(row["key"], row["value"])
+                _insert(opened, "tags", {**row, **own, "value": value})
+
+
+def _rows(opened: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    found = opened.execute(f"SELECT * FROM {table}")  # noqa: S608 (a constant)
+    columns = [column[0] for column in found.description]
+    return [dict(zip(columns, row, strict=True)) for row in found]
+
+
+def _insert(opened: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    values = ", ".join("?" * len(row))
+    opened.execute(
+        f"INSERT INTO {table} ({', '.join(row)}) VALUES ({values})",  # noqa: S608 (constants)
+        tuple(row.values()),
+    )
 
 
 def test_an_object_that_is_not_there_is_told(server: Server) -> None:

@@ -22,10 +22,12 @@ frame = flowers()
 numbers = frame[["length", "width", "leaves"]]
 with mlflow.start_run() as run:
     booster = xgboost.train({"nthread": 1}, xgboost.DMatrix(numbers, frame.price), 5)
-    one = mlflow.xgboost.log_model(booster, name="booster", registered_model_name="houses")
+    # With requirements of their own, no model is loaded in a further process to infer them.
+    needs = {"pip_requirements": ["scikit-learn", "xgboost"]}
+    one = mlflow.xgboost.log_model(booster, name="booster", registered_model_name="houses", **needs)
     line = LinearRegression().fit(numbers, frame.price)
     mlflow.sklearn.log_model(line, name="line", serialization_format="cloudpickle",
-                             registered_model_name="lines")
+                             registered_model_name="lines", **needs)
 print(json.dumps({"id": one.model_id, "run": run.info.run_id}))
 """
 TRAIN = """

@@ -173,6 +173,7 @@ def test_a_registry_converges_wherever_the_process_was_killed(tmp_path: Path) ->
     assert [version.release for version in elsewhere.versions()] == [each.id for each in releases]
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("statement", [1, 100, 400, 700])
 def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(
     statement: int, tmp_path: Path

@@ -1,12 +1,16 @@
 """What tests of images build on: a base in a registry, wheels made on the spot, a project."""
 
+import atexit
+import functools
 import gzip
 import hashlib
 import io
 import json
 import os
 import random
+import shutil
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +20,7 @@ from mlship.adapters.images.build.builder import ImageBuilder
 from mlship.adapters.images.build.contents import Lock
 from mlship.adapters.images.build.docker import DockerBuilder
 from mlship.adapters.images.build.image_layers import Fetch, ImageLayers
+from mlship.adapters.images.build.layers import Blob
 from mlship.adapters.images.build.layout import Layout
 from mlship.adapters.images.build.oci import OciBuilder
 from mlship.adapters.images.engine.builds import Make
@@ -129,6 +134,34 @@ class Wheels:
         ]
 
 
+class SharedLayers(ImageLayers):
+    """Layers of which real packages are unpacked once in this process, and linked into a layout.
+
+    To download and pack them again takes several seconds of a processor.
+    """
+
+    def unpacked(self, lock: Lock) -> Blob:
+        """Return the layer of unpacked wheels."""
+        if self._fetch is wheels.fetch and self._layout.remembered(lock.digest) is None:
+            common = _common()
+            blob = ImageLayers(common, self._registries, self._progress).unpacked(lock)
+            path = self._layout.path(blob.digest)
+            path.unlink(missing_ok=True)
+            os.link(common.path(blob.digest), path)
+            self._layout.remember(lock.digest, blob)
+        return super().unpacked(lock)
+
+
+@functools.cache
+def _common() -> Layout:
+    """Return a layout that lives as long as this process."""
+    folder = tempfile.mkdtemp(prefix="mlship-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    layout = Layout(Path(folder))
+    layout.prepare()
+    return layout
+
+
 def oci_images(
     config: ImageConfig,
     folder: Path,
@@ -139,7 +172,7 @@ def oci_images(
 ) -> LocalImages:
     """Return images that mlship builds itself, in a folder."""
     layout = Layout(folder)
-    layers = ImageLayers(layout, registries, notes, fetch)
+    layers = SharedLayers(layout, registries, notes, fetch)
     builder: ImageBuilder = OciBuilder(config, registries.repository, layout, layers)
     publisher = Publisher(layout, registries, notes, prepare)
     return LocalImages(config, layout, registries, builder, publisher, layers)
@@ -155,7 +188,7 @@ def docker_images(
 ) -> LocalImages:
     """Return images that `make` builds, of the project in a folder."""
     layout = Layout(root / ".mlship" / "images")
-    layers = ImageLayers(layout, registries, notes, fetch)
+    layers = SharedLayers(layout, registries, notes, fetch)
     builder: ImageBuilder = DockerBuilder(
         config, root, registries.repository, layout, layers, make=make, progress=notes
     )

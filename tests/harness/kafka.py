@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.harness import java
 from tests.harness.services import require
 from tests.harness.sockets import unused_port
 
@@ -236,7 +237,7 @@ class Broker:
 
     def _java(self, *arguments: str) -> "subprocess.Popen[bytes]":
         level = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-        argv = ["java", "-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", level, "-cp", f"{JARS}/*"]
+        argv = ["java", "-Xmx512m", "-Xms128m", *java.QUICK, level, "-cp", f"{JARS}/*"]
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [*argv, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.harness import java
 from tests.harness.services import require
 
 _KEPT: Final = Path.home() / ".cache" / "mlship-spark" / "4.0.0"
@@ -20,6 +21,9 @@ _LOOPBACK: Final = (
     *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1"),
     *("--conf", "spark.ui.enabled=false"),
 )
+
+OPTIONS: Final = "JDK_JAVA_OPTIONS"
+"""What each `java` reads, also the one that only finds out how to start the other."""
 
 
 def environment() -> Mapping[str, str]:
@@ -32,7 +36,11 @@ def environment() -> Mapping[str, str]:
     require("Spark", is_there, "run .ci/spark")
     require("Java", shutil.which("java") is not None, "install Java 17")
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        OPTIONS: " ".join(java.QUICK),
+    }
 
 
 def submit(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":

@@ -36,7 +36,7 @@ from mlship.adapters.mlflow import library
 from mlship.runtime import __main__ as runtime
 from mlship.runtime import trust
 from mlship.training.leaving import leave
-from tests.harness import layers
+from tests.harness import layers, migrated
 
 ROOT = Path(__file__).parents[2]
 Program = Literal["mlship", "mlship.training", "mlship.runtime", "mlflow"]
@@ -197,17 +197,18 @@ def address(name: str, kind: Kind) -> str:
 def main(name: str, descriptor: int, kind: Kind) -> None:
     """Fork for each call until nobody is left who may call; in a fork, run the program."""
     given = dict(os.environ)
-    call, migrated = _serve(socket.socket(fileno=descriptor), functools.partial(_prepare, kind))
+    call, database = _serve(socket.socket(fileno=descriptor), functools.partial(_prepare, kind))
     if call.program == "mlship.runtime":
         _end(lambda: sys.exit(runtime.main(call.arguments, os.environ)))
     if call.program == "mlflow":
         from tests.harness.tracking import program
 
-        _end(program)
+        with migrated.copied():
+            _end(program)
     for place, replaced in Warm(name).places():
         place.__dict__["subprocess"] = replaced
     if call.program == "mlship":
-        library.__dict__["create_database"] = functools.partial(_copy, migrated)
+        library.__dict__["create_database"] = functools.partial(_copy, database)
         layers.share(Path(given["XDG_STATE_HOME"], "layers"), given)
         from mlship.cli.main import main as command
 
@@ -220,9 +221,9 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
 def _prepare(kind: Kind) -> bytes:
     """Import what forks find imported; return a new database of MLflow for those that make one."""
     gc.disable()
-    migrated = b""
+    database = b""
     if kind == "commands":
-        migrated = _database()
+        database = _database()
         for module in _modules():
             importlib.import_module(module)
         lock.read_ahead()
@@ -232,7 +233,7 @@ def _prepare(kind: Kind) -> bytes:
         trust.skops_io()
     gc.freeze()
     gc.enable()
-    return migrated
+    return database
 
 
 def _modules() -> Iterator[str]:
@@ -259,20 +260,20 @@ def _end(command: Callable[[], None]) -> NoReturn:
 
 def _database() -> bytes:
     """Return a new database of MLflow, which is imported with the settings that commands give."""
-    with tempfile.TemporaryDirectory(prefix="mlship-tests-") as folder:
+    with migrated.copied(), tempfile.TemporaryDirectory(prefix="mlship-tests-") as folder:
         path = Path(folder) / "mlflow.db"
         library.create_database(path, Path(folder), {})
         return path.read_bytes()
 
 
-def _copy(migrated: bytes, path: Path, artifacts: Path, _: Mapping[str, str]) -> None:
+def _copy(database: bytes, path: Path, artifacts: Path, _: Mapping[str, str]) -> None:
     """Do what `create_database` does, without half a second of migrations."""
     with tempfile.NamedTemporaryFile(prefix="mlship-tests-") as draft:
-        draft.write(migrated)
+        draft.write(database)
         draft.flush()
-        with closing(sqlite3.connect(draft.name)) as database, database:
+        with closing(sqlite3.connect(draft.name)) as opened, opened:
             place = f"{artifacts.as_uri()}/0"
-            database.execute("UPDATE experiments SET artifact_location = ?", (place,))
+            opened.execute("UPDATE experiments SET artifact_location = ?", (place,))
         path.parent.mkdir(parents=True, exist_ok=True)
         library.publish(Path(draft.name), path)
 

@@ -31,7 +31,9 @@ class OnSpark(Here):
         self.notes = root / "notes"
         self.notes.mkdir()
         variables = {**spark.environment(), "TMPDIR": str(self.notes)}
-        self.on_spark = SparkWorkers(self.bundle, {"spark.master": "local[2,4]"}, variables)
+        self.on_spark = SparkWorkers(
+            self.bundle, {"spark.master": "local[2,4]"}, variables, named=(spark.OPTIONS,)
+        )
         self.in_processes = ChildWorkers(self.bundle, 2, variables)
 
     def executors(self) -> set[int]:

@@ -151,16 +151,18 @@ def missing(users: Users, database: Server) -> list[str]:
     return [name for name in users.acknowledged if name not in logged]
 
 
-def killed_under_load(program: Sequence[str], folder: Path, database: Server) -> Users:
+def killed_under_load(
+    program: Sequence[str], folder: Path, database: Server, kills: int = KILLS
+) -> Users:
     with replica(program, folder, database) as serving:
         users = Users(serving.port)
         with users.asking():
-            for _ in range(KILLS):
+            for _ in range(kills):
                 time.sleep(0.3)
                 serving.kill()
                 serving.wait()
             time.sleep(0.3)
-    assert len(users.acknowledged) > 20 * KILLS
+    assert len(users.acknowledged) > 20 * kills
     return users
 
 
@@ -173,7 +175,7 @@ def test_a_replica_killed_again_and_again_loses_no_acknowledged_prediction(
 
 
 def test_answers_before_the_commit_would_be_found_missing(tmp_path: Path, database: Server) -> None:
-    users = killed_under_load((sys.executable, "-P", "-c", LATE), tmp_path, database)
+    users = killed_under_load((sys.executable, "-P", "-c", LATE), tmp_path, database, kills=3)
     assert 0 < len(missing(users, database)) < len(users.acknowledged)
 
 
