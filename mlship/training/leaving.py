@@ -11,26 +11,39 @@ import os
 import sys
 import threading
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, Final, NoReturn
+from zipfile import ZipFile
+
+_STDERR: Final = 2
 
 
 def leave(code: int) -> NoReturn:
-    """Wait for threads, call what was registered for the end, write what files hold, and end."""
+    """Wait for threads, call what was registered for the end, close files, and end."""
     # Tells pools of threads that no work comes, and waits for all threads that are not daemons.
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 (there is no other way)
     atexit._run_exitfuncs()  # noqa: SLF001 (the same)
-    _write_what_is_held()
+    _close_files()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def _write_what_is_held() -> None:
-    """Write to files that the user's code left open, as their end would do."""
-    objects = gc.get_objects()
-    # A text is above the buffer of its file.
-    texts = [one for one in objects if isinstance(one, io.TextIOWrapper)]
-    for file in (*texts, *(one for one in objects if isinstance(one, io.BufferedWriter))):
-        # It may be closed, or read only, or its disk full: Python would only print that.
-        with suppress(OSError, ValueError):
-            file.flush()
+def _close_files() -> None:
+    """Close what the user's code left open: some files only then get the last of their content."""
+    files = [one for one in gc.get_objects() if isinstance(one, io.IOBase | ZipFile)]
+    for file in sorted(files, key=_height, reverse=True):
+        # It may be closed, or its disk full: Python would only print that.
+        with suppress(Exception):
+            below: Any = file.fp if isinstance(file, ZipFile) else file
+            if below.fileno() > _STDERR:
+                file.close()
+
+
+def _height(file: io.IOBase | ZipFile) -> int:
+    """Return a number by which what is written through another file is before that one.
+
+    A text is above a buffer, and a compressed file or an archive above another file.
+    """
+    if isinstance(file, io.TextIOBase):
+        return 2
+    return 0 if isinstance(file, io.BufferedWriter | io.BufferedRandom | io.RawIOBase) else 1

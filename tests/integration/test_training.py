@@ -1,11 +1,13 @@
 """Training and scoring through the processes that really do it."""
 
+import gzip
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -407,12 +409,14 @@ def test_libraries_that_cannot_be_imported_are_told_with_their_last_lines(
 
 
 ENDS = """
-import atexit, threading, time
+import atexit, gzip, threading, time, zipfile
 from pathlib import Path
 from sklearn.linear_model import LogisticRegression
 
 HERE = Path(__file__).parent
 held = open(HERE / "held.txt", "w")
+packed = gzip.open(HERE / "packed.gz", "wt")
+archive = zipfile.ZipFile(HERE / "archive.zip", "w")
 
 def late():
     time.sleep(0.2)
@@ -420,6 +424,8 @@ def late():
 
 def train(data, params):
     held.write("held")
+    packed.write("packed")
+    archive.writestr("name", "archived")
     atexit.register((HERE / "registered.txt").write_text, "registered")
     threading.Thread(target=late).start()
     return LogisticRegression().fit(data[["length", "width"]], data.species)
@@ -431,6 +437,9 @@ def test_what_code_leaves_for_the_end_of_its_process_is_done(tmp_path: Path) -> 
     ChildTrainer(root, config(), Notes()).train(tmp_path / "out" / "bundle")
     for name in ("held", "thread", "registered"):
         assert (root / f"{name}.txt").read_text() == name
+    assert gzip.decompress((root / "packed.gz").read_bytes()) == b"packed"
+    with zipfile.ZipFile(root / "archive.zip") as archive:
+        assert archive.read("name") == b"archived"
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
