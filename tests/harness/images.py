@@ -42,6 +42,8 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 LAYER = gzip.compress(b"the base's archive" * 1000, mtime=0)
 LIBRARY = random.Random(7).randbytes(1_300_000)
 """More than is sent to a registry in one request, and no more: each image compresses it."""
+SMALL_LIBRARY = LIBRARY[:13_000]
+"""For tests of other things than uploads: an image of it takes a third of the time."""
 
 
 def base_image(
@@ -119,6 +121,8 @@ def wheel(folder: Path, name: str, files: Mapping[str, bytes], needs: str = "") 
 class Wheels:
     """Makes the wheels that a build asks for, and counts how often."""
 
+    library = LIBRARY
+
     def __init__(self) -> None:
         self.fetched: list[Lock] = []
 
@@ -126,7 +130,7 @@ class Wheels:
         self.fetched.append(lock)
         code = {
             "uvloop/__init__.py": b"x = 1\n",
-            "uvloop/loop.so": LIBRARY,
+            "uvloop/loop.so": self.library,
         }
         return [
             wheel(into, "uvloop", code),

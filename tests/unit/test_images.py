@@ -21,7 +21,16 @@ from mlship.domain.bundle import Bundle
 from mlship.domain.image import Image, PlatformImage, Reference, Role, reference
 from mlship.errors import ConfigError, IntegrityError, ProjectError, UnavailableError
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.harness.images import LAYER, Project, base_image, base_index, unpacked, wheel
+from tests.harness.images import (
+    LAYER,
+    SMALL_LIBRARY,
+    Project,
+    Wheels,
+    base_image,
+    base_index,
+    unpacked,
+    wheel,
+)
 
 NAMES = [
     ("localhost:5000/iris:1", "localhost:5000", "iris", "1"),
@@ -31,6 +40,11 @@ NAMES = [
     ("localhost/iris", "localhost", "iris", None),
     ("[::1]:5000/iris", "[::1]:5000", "iris", None),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wheels, "library", SMALL_LIBRARY)
 
 
 @pytest.fixture

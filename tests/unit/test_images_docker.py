@@ -25,11 +25,16 @@ from mlship.errors import (
 )
 from tests.fakes.docker import FakeBuild, pairs, saved
 from tests.fakes.registry import FakeRegistry
-from tests.harness.images import Project, base_image, unpacked
+from tests.harness.images import SMALL_LIBRARY, Project, Wheels, base_image, unpacked
 from tests.harness.places import Notes
 
 EXTENSION = "system.Dockerfile"
 HOSTILE = 'https://github.com/ada/"\'\\$PATH ${HOME} \\"=x #\u00e9'
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wheels, "library", SMALL_LIBRARY)
 
 
 @pytest.fixture

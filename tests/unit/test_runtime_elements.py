@@ -1,9 +1,10 @@
 """Bodies of few bytes that would become many objects."""
 
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from mlship.runtime import elements
 from mlship.runtime.dialects import grpc_elements
@@ -16,6 +17,7 @@ from tests.harness.served import Call, Memory, caller, error_of, service_of
 
 COLUMNS = len(mixed.FIELDS)
 JSON = "application/json"
+Parts = tuple[bytes, bytes, bytes]
 INVOCATIONS, V1 = "/invocations", "/v1/models/customers:predict"
 V2 = "/v2/models/customers/infer"
 
@@ -30,10 +32,16 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Call:
     return caller(service)
 
 
-def of_json(before: bytes, item: bytes, after: bytes) -> bytes:
-    """Return a body as large as may be, with an item again and again."""
-    room = BODY_BYTES - len(before) - len(after)
+def of_json(before: bytes, item: bytes, after: bytes, size: int) -> bytes:
+    """Return a body of at most this size, with an item again and again."""
+    room = size - len(before) - len(after)
     return before + (item * (room // len(item)))[:-1] + after
+
+
+def of_sizes(path: str, media: str, parts: Parts, *, name: str) -> Iterator[ParameterSet]:
+    """Yield a third of a body and the largest one, whose memory takes seconds to follow."""
+    yield pytest.param(path, media, parts, BODY_BYTES // 3, id=name)
+    yield pytest.param(path, media, parts, BODY_BYTES, id=f"largest {name}", marks=pytest.mark.slow)
 
 
 def sized(key: int, data: bytes) -> bytes:
@@ -44,26 +52,31 @@ def sized(key: int, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("path", "media", "parts"),
+    ("path", "media", "parts", "size"),
     [
-        ("/predict", JSON, (b"[", b"{},", b"]")),
-        ("/predict", JSON, (b'{"rows":[', b'{"a":[]},', b"]}")),
-        ("/predict", JSON, (b"[", b'"ab",', b"]")),
-        ("/predict", "text/csv", (b"", b"ab,", b"")),
-        (V1, JSON, (b'{"instances":[[', b"[],", b"]]}")),
-        (INVOCATIONS, JSON, (b'{"inputs":[NaN,', b"{},", b"]}")),
-        (INVOCATIONS, JSON, (b'{"inputs":{"age":[', b"0.1,", b"]}}")),
-        (INVOCATIONS, "text/csv", (b"age,visits\n", b"ab,cd\n", b"")),
-        (V2, JSON, (b'{"inputs":[],"parameters":{"a":[', b"{},", b"]}}")),
-        (V2, JSON, (b'{"inputs":[],"outputs":[', b'{"name":""},', b"]}")),
+        pytest.param("/predict", JSON, (b"[", b"{},", b"]"), BODY_BYTES, id="row"),
+        *of_sizes("/predict", JSON, (b'{"rows":[', b'{"a":[]},', b"]}"), name="rows"),
+        pytest.param("/predict", JSON, (b"[", b'"ab",', b"]"), BODY_BYTES, id="text"),
+        pytest.param("/predict", "text/csv", (b"", b"ab,", b""), BODY_BYTES, id="csv"),
+        pytest.param(V1, JSON, (b'{"instances":[[', b"[],", b"]]}"), BODY_BYTES, id="v1"),
+        pytest.param(INVOCATIONS, JSON, (b'{"inputs":[NaN,', b"{},", b"]}"), BODY_BYTES, id="nan"),
+        pytest.param(
+            INVOCATIONS, JSON, (b'{"inputs":{"age":[', b"0.1,", b"]}}"), BODY_BYTES, id="columns"
+        ),
+        pytest.param(
+            INVOCATIONS, "text/csv", (b"age,visits\n", b"ab,cd\n", b""), BODY_BYTES, id="cells"
+        ),
+        pytest.param(
+            V2, JSON, (b'{"inputs":[],"parameters":{"a":[', b"{},", b"]}}"), BODY_BYTES, id="v2"
+        ),
+        *of_sizes(V2, JSON, (b'{"inputs":[],"outputs":[', b'{"name":""},', b"]}"), name="outputs"),
     ],
-    ids=["row", "rows", "text", "csv", "v1", "nan", "columns", "cells", "v2", "outputs"],
 )
 def test_a_body_of_too_many_objects_is_refused_before_they_are_made(
-    call: Call, path: str, media: str, parts: tuple[bytes, bytes, bytes]
+    call: Call, path: str, media: str, parts: Parts, size: int
 ) -> None:
-    """They would take 90 to 290 MB."""
-    body = of_json(*parts)
+    """Those of the largest body would take 90 to 290 MB."""
+    body = of_json(*parts, size)
     tracemalloc.start()
     try:
         response = call("POST", path, body, content_type=media)

@@ -1,5 +1,6 @@
 """Data that a fork reads while the libraries of training are imported."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,12 @@ def frame(rows: int) -> pd.DataFrame:
     )
 
 
+@functools.cache
+def text(rows: int = 20_000) -> str:
+    """Return a table as CSV, which takes longer to write than to read."""
+    return frame(rows).to_csv(index=False)
+
+
 def asked(root: Path, output: int, job: str = "train") -> tuple[ReadAhead, DataConfig]:
     made = config(target="label")
     of_data = DataConfig(train="data.csv", test="data.csv", target="label")
@@ -49,7 +56,7 @@ def asked(root: Path, output: int, job: str = "train") -> tuple[ReadAhead, DataC
 
 
 def test_rows_are_those_that_the_job_itself_would_read(tmp_path: Path, output: int) -> None:
-    frame(20_000).to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "data.csv").write_text(text())
     ahead, of_data = asked(tmp_path, output)
     loaded = ahead.take()
     pd.testing.assert_frame_equal(loaded["data.csv"], data.load(tmp_path, "data.csv"))
@@ -61,7 +68,7 @@ def test_rows_are_those_that_the_job_itself_would_read(tmp_path: Path, output: i
 def test_job_opens_the_file_for_its_audit(
     tmp_path: Path, output: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frame(20_000).to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "data.csv").write_text(text())
     ahead, _ = asked(tmp_path, output)
     opened: list[Path] = []
     own = Path.open
@@ -76,7 +83,7 @@ def test_job_opens_the_file_for_its_audit(
 
 
 def test_what_cannot_be_read_is_left_to_the_job(tmp_path: Path, output: int) -> None:
-    whole = frame(20_000).to_csv(index=False)
+    whole = text()
     (tmp_path / "data.csv").write_bytes(whole.encode() + b"\xff,1\n")
     ahead, of_data = asked(tmp_path, output)
     loaded = ahead.take()
@@ -93,7 +100,7 @@ def test_small_files_and_other_jobs_need_no_process(
         raise AssertionError
 
     monkeypatch.setattr(os, "fork", fork)
-    frame(rows).to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "data.csv").write_text(text(rows))
     ahead, _ = asked(tmp_path, output, job)
     assert ahead.take() == {}
 
@@ -109,7 +116,7 @@ def test_fork_ends_when_nobody_takes_what_it_read(
         return pids[-1]
 
     monkeypatch.setattr(os, "fork", fork)
-    frame(20_000).to_csv(tmp_path / "data.csv", index=False)
+    (tmp_path / "data.csv").write_text(text())
     ahead, _ = asked(tmp_path, output)
     ahead.close()
     [pid] = pids
