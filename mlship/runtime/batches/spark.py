@@ -114,12 +114,15 @@ def _session(settings: Mapping[str, str]) -> Any:
     except Exception as error:
         if not isinstance(error, PySparkException) and not _is_java(error):
             raise
-        place = "of spark-submit" if is_submitted else f"at {settings.get('spark.master', '')}"
+        place = f"at {settings.get('spark.master', '')}"
+        hint = "check batch.spark in mlship.yaml"
+        if is_submitted:
+            place, hint = "of spark-submit", "check its settings, and what it printed"
         why = reason(error)
         if _EXITED in why:
             why = printed(2) or why
         message = f"Spark {place} does not start: {why}"
-        raise UnavailableError(message, hint="check batch.spark in mlship.yaml") from error
+        raise UnavailableError(message, hint=hint) from error
     return session
 
 
