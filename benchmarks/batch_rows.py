@@ -47,12 +47,11 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.trace import trace
 from tests.fakes.batch import InProcessWorkers, batching
 from tests.fakes.ports import CONFIG, FakePredictor, world
-from tests.harness.batches import Contest
-from tests.harness.bundles import COLUMNS
 
 ROOT: Final = Path(__file__).parents[1]
 _GROUP: Final = 250_000
 _KEY: Final = "customer"
+_COLUMNS: Final = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 
 def main() -> None:
@@ -86,14 +85,16 @@ def main() -> None:
 
 def make(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Write rows and outcomes, and score the rows by champion and challenger."""
+    from tests.harness.batches import Contest
+
     here = Contest(folder, keep=(_KEY,), part_rows=1_000_000)
     (folder / "lake").mkdir()
     generator = np.random.default_rng(0)
-    schema = pa.schema([*((name, pa.float64()) for name in COLUMNS), (_KEY, pa.int64())])
+    schema = pa.schema([*((name, pa.float64()) for name in _COLUMNS), (_KEY, pa.int64())])
     with pq.ParquetWriter(folder / "lake" / "rows.parquet", schema) as writer:
         for first in range(0, options.rows, _GROUP):
             count = min(_GROUP, options.rows - first)
-            columns = [generator.uniform(0.1, 8, count) for _ in COLUMNS]
+            columns = [generator.uniform(0.1, 8, count) for _ in _COLUMNS]
             keys = np.arange(first, first + count)
             writer.write_batch(pa.record_batch([*columns, keys], schema=schema))
     result = here.compare("shadow")
@@ -110,8 +111,12 @@ def make(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 def take(folder: Path, _: argparse.Namespace) -> dict[str, Any]:
     """Take in the outcomes."""
     pipeline, ports = _project(folder)
-    received = read(folder / "outcomes.csv", ["species"], _KEY)
-    taken = feedback(pipeline, received, batching=ports, key=Key(_KEY))
+    taken = feedback(
+        pipeline,
+        read(folder / "outcomes.csv", ["species"], _KEY),
+        batching=ports,
+        key=Key(_KEY),
+    )
     return {"new": taken.new, "known": taken.known, "unknown": len(taken.unknown)}
 
 
@@ -138,7 +143,7 @@ def follow(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         began = time.process_time()
         found = trace(pipeline, row["id"], reproduce=True, batching=ports)
         seconds += time.process_time() - began
-        group = inputs.read_row_group(row[_KEY] // _GROUP, columns=[*COLUMNS, _KEY])
+        group = inputs.read_row_group(row[_KEY] // _GROUP, columns=[*_COLUMNS, _KEY])
         [original] = group.slice(row[_KEY] % _GROUP, 1).to_pylist()
         is_shadowed = found.shadow is not None and found.shadow.outputs["species"] == "virginica"
         is_same = {**found.prediction.inputs, _KEY: row[_KEY]} == original

@@ -90,7 +90,7 @@ def _ours(case: Case, champion: Sequence[float], challenger: Sequence[float]) ->
     found = compare(
         champion,
         challenger,
-        paired=list(zip(champion, challenger, strict=True)) if case.paired else (),
+        paired=(champion, challenger) if case.paired else ((), ()),
         metric=outcome_metrics.of(PromotePolicy(metric=case.metric)),
         confidence=CONFIDENCE,
         margin=0.0,

@@ -49,7 +49,7 @@ Truth: TypeAlias = Value | dict[str, Value]
 """The true value for a prediction; with several targets, the true value of each that is known."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The true value for a prediction, and the time when mlship received it.
 
     Attributes:

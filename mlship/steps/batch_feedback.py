@@ -4,6 +4,7 @@ No log has these rows, so the published outputs are read. What is in memory grow
 not with the rows of a run.
 """
 
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -81,15 +82,15 @@ def _of_part(
 
 
 class Joined(NamedTuple):
-    """Outcomes whose rows were found by a column.
+    """The rows of outcomes, as far as they were found by a column.
 
     Attributes:
-        outcomes: with the ids of their rows.
+        ids: of the rows, in the order of the outcomes; `None` for one that has none.
         unknown: values of the column that no row has.
         looked_in: the names of runs.
     """
 
-    outcomes: list[Received]
+    ids: list[str | None]
     unknown: tuple[str, ...]
     looked_in: tuple[str, ...]
 
@@ -102,7 +103,7 @@ def by_key(
     check: Check,
     now: datetime,
 ) -> Joined:
-    """Return outcomes with the ids of the rows that a column names.
+    """Return the ids of the rows that a column names.
 
     Args:
         batching: the ports of batches.
@@ -119,20 +120,20 @@ def by_key(
         IntegrityError, UnavailableError: an output cannot be read as it was written.
     """
     runs = _runs(records, key)
-    of_run: dict[int, list[Received]] = defaultdict(list)
-    unknown: dict[str, None] = {}
-    for each in outcomes:
+    of_run: dict[int, array[int]] = defaultdict(lambda: array("q"))
+    for number, each in enumerate(outcomes):
         place = 0 if key.run else _last_before(runs, each.time or now)
-        if place is None:
-            unknown[each.name] = None
-        else:
-            of_run[place].append(each)
-    joined: list[Received] = []
-    for place, own in of_run.items():
-        found = _of_run(batching, runs[place], own, key.column, check)
-        unknown |= dict.fromkeys(each.name for each in own if each.name not in found)
-        joined += [each._replace(name=found[each.name]) for each in own if each.name in found]
-    return Joined(joined, tuple(unknown), tuple(runs[place].name for place in of_run))
+        of_run[-1 if place is None else place].append(number)
+    ids: list[str | None] = [None] * len(outcomes)
+    looked_in = [runs[place] for place in of_run if place >= 0]
+    for place, numbers in of_run.items():
+        if place >= 0:
+            own = [outcomes[number] for number in numbers]
+            found = _of_run(batching, runs[place], own, key.column, check)
+            for number, id_ in zip(numbers, found, strict=True):
+                ids[number] = id_
+    unknown = dict.fromkeys(each.name for each, id_ in zip(outcomes, ids, strict=True) if not id_)
+    return Joined(ids, tuple(unknown), tuple(run.name for run in looked_in))
 
 
 def _runs(records: Records, key: Key) -> list[Published]:
@@ -154,8 +155,8 @@ def _last_before(runs: Sequence[Published], time: datetime) -> int | None:
 
 def _of_run(
     batching: Batching, run: Published, outcomes: Sequence[Received], column: str, check: Check
-) -> dict[str, str]:
-    """Return the ids of the rows that have the values, by value."""
+) -> list[str | None]:
+    """Return the ids of the rows that have the values, in the order of the outcomes."""
     manifest = batching.manifests.read(run.folder)
     if manifest is None:
         message = f"the outputs of the batch {run.name} are gone: {run.folder}"
@@ -166,26 +167,29 @@ def _of_run(
         hint = f"add {column} to batch.keep for the next batch, or name another run with --run"
         raise ProjectError(message, hint=hint)
     wanted, others = _by_name(outcomes)
-    found: dict[str, str] = {}
     for row in batching.outputs.rows(run.folder, manifest, manifest.parts, column, wanted):
-        if row.value in found:
-            message = f"{column} {row.value[:60]} is in two rows of the batch {run.name}: "
-            message += f"{found[row.value]} and {row.id}"
-            raise ProjectError(message, hint="name the predictions of these outcomes by their ids")
         first = wanted[row.value]
-        # Under the text that is there already: a second copy of each is much memory.
-        found[first.name] = row.id
+        if isinstance(first, str):
+            message = f"{column} {row.value[:60]} is in two rows of the batch {run.name}: "
+            message += f"{first} and {row.id}"
+            raise ProjectError(message, hint="name the predictions of these outcomes by their ids")
+        wanted[row.value] = row.id
         prediction = _prediction(row, manifest, run)
         for each in (first, *others.get(row.value, ())):
             check(each, prediction)
-    return found
+    found = (wanted[each.name] for each in outcomes)
+    return [id_ if isinstance(id_, str) else None for id_ in found]
 
 
 def _by_name(
     outcomes: Iterable[Received],
-) -> tuple[dict[str, Received], dict[str, list[Received]]]:
-    """Return the first outcome of each name, and the other ones of those that have more."""
-    first: dict[str, Received] = {}
+) -> tuple[dict[str, Received | str], dict[str, list[Received]]]:
+    """Return the first outcome of each name, and the other ones of those that have more.
+
+    The id of a row takes the place of its outcome when it is found: two tables of a million names
+    would be much memory.
+    """
+    first: dict[str, Received | str] = {}
     others: dict[str, list[Received]] = {}
     for each in outcomes:
         if first.setdefault(each.name, each) is not each:

@@ -1,5 +1,6 @@
 """The rows of batches that champion and challenger are compared on, with what both answered."""
 
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
@@ -72,15 +73,16 @@ class Contests:
             IntegrityError: an output was changed since it was written.
             UnavailableError: an output cannot be read.
         """
-        wanted: dict[str, dict[str, int]] = defaultdict(dict)
+        # Places in an array, since a million outcomes are usual. Those of a part are few.
+        wanted: dict[str, array[int]] = defaultdict(lambda: array("q"))
         for place, outcome in enumerate(outcomes):
             if (row := batches.row_of(outcome.prediction)) is not None:
-                wanted[row[0]][outcome.prediction] = place
+                wanted[row[0]].append(place)
         for (each, manifest), parts in zip(self._runs, self._parts, strict=True):
             for prefix, part in parts.items():
-                if own := wanted.get(prefix):
-                    for id_, prediction in self._of_part(each, manifest, part, own):
-                        yield own[id_], prediction
+                own = {outcomes[place].prediction: place for place in wanted.get(prefix, ())}
+                for id_, prediction in self._of_part(each, manifest, part, own) if own else ():
+                    yield own[id_], prediction
 
     def _of_part(
         self, each: Answers, manifest: Manifest, part: Entry, wanted: Collection[str]

@@ -1,10 +1,11 @@
 """evaluate: compare champion and challenger on outcomes; the result is valid at every look."""
 
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import TypeAlias
+from itertools import compress, islice
+from operator import and_
 
 from mlship.domain import gates, outcome_metrics, shapes, undelivered
 from mlship.domain.bundle import Row, Value, probability_of, quantile_of
@@ -28,7 +29,27 @@ _FIRST = timedelta(minutes=5)
 _AT_ONCE = 100_000
 """So many predictions are given to a metric of the project together."""
 
-_Scores: TypeAlias = Mapping[Digest, Sequence[float | None]]
+
+class _Scores:
+    """The scores of a release, one for each outcome; those without a prediction have none.
+
+    They are in an array, since a million outcomes are usual.
+
+    Args:
+        size: the number of outcomes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.values = array("d", bytes(8 * size))
+        self.is_known = bytearray(size)
+
+    def __setitem__(self, place: int, score: float) -> None:
+        self.values[place] = score
+        self.is_known[place] = True
+
+    def known(self) -> Sequence[float]:
+        """Return the scores of outcomes that have one."""
+        return array("d", compress(self.values, self.is_known))
 
 
 def evaluate(
@@ -89,7 +110,7 @@ def evaluate(
         since=since,
         outcomes=len(outcomes),
         corrected=sum(
-            each.is_corrected and any(own[place] is not None for own in scores.values())
+            each.is_corrected and any(own.is_known[place] for own in scores.values())
             for place, each in enumerate(outcomes)
         ),
         spools=spools,
@@ -104,7 +125,7 @@ def evaluate(
 
 
 def _compared(
-    scores: _Scores,
+    scores: Mapping[Digest, _Scores],
     champion: Digest,
     challenger: Digest,
     metric: Metric,
@@ -112,14 +133,14 @@ def _compared(
 ) -> Comparison:
     """Compare the scores of both, and those of the same requests in pairs."""
     old, new = scores[champion], scores[challenger]
+    both = bytes(map(and_, old.is_known, new.is_known))
     return compare(
-        [score for score in old if score is not None],
-        [score for score in new if score is not None],
-        paired=[
-            (before, after)
-            for before, after in zip(old, new, strict=True)
-            if before is not None and after is not None
-        ],
+        old.known(),
+        new.known(),
+        paired=(
+            array("d", compress(old.values, both)),
+            array("d", compress(new.values, both)),
+        ),
         metric=metric,
         confidence=policy.confidence,
         margin=policy.margin,
@@ -203,10 +224,10 @@ def _scores(
     outcomes: Sequence[Outcome],
     joined: Iterator[tuple[int, Prediction]],
     players: Iterable[Digest],
-) -> _Scores:
-    """Return the scores of each release, one for each outcome; `None` without a prediction."""
+) -> Mapping[Digest, _Scores]:
+    """Return the scores of each release."""
     targets = pipeline.config.data.targets
-    scores: dict[Digest, list[float | None]] = {each: [None] * len(outcomes) for each in players}
+    scores = {each: _Scores(len(outcomes)) for each in players}
     if metric.is_own:
         while some := list(islice(joined, _AT_ONCE)):
             pairs = [(outcomes[place].value, prediction) for place, prediction in some]

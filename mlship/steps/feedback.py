@@ -55,12 +55,21 @@ def feedback(
     now, records = pipeline.clock(), pipeline.read()
     if key is not None and batching is not None:
         joined = batch_feedback.by_key(batching, records, outcomes, key, check, now)
-        if not joined.outcomes:
+        if not any(joined.ids):
             raise batch_feedback.nothing_found(key, joined)
-        scored = frozenset(each.name for each in joined.outcomes)
-        taken = _taken(pipeline, joined.outcomes, records, scored, check, corrects=corrects)
-        return msgspec.structs.replace(taken, unknown=joined.unknown)
-    scored = frozenset()
+        pairs = zip(joined.ids, outcomes, strict=True)
+        found = [Outcome(prediction=id_, value=each.value, time=now) for id_, each in pairs if id_]
+        unknown = joined.unknown
+        # What was given is not needed any more: it is a third of the memory for a large file.
+        del outcomes, joined, pairs
+        taken = pipeline.observations.take(
+            found,
+            records.ids,
+            corrects=corrects,
+            scored=frozenset(each.prediction for each in found),
+        )
+        return msgspec.structs.replace(taken, unknown=unknown)
+    scored: frozenset[str] = frozenset()
     if batching is not None:
         scored = batch_feedback.by_id(batching, records, outcomes, check)
     result = _taken(pipeline, outcomes, records, scored, check, corrects=corrects)

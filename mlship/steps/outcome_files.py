@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -20,24 +20,35 @@ _TIME = "outcome_time"
 _VALUES = ("outcome", "label", "value", "actual")
 
 
-class Received(NamedTuple):
-    """An outcome as somebody gave it.
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """An outcome as somebody gave it. A file may have millions.
 
     Attributes:
         name: the id of the prediction, or what a column of a batch has for its row.
-        place: the file and the line; empty for one that was typed.
+        source: the file or the topic; empty for one that was typed.
+        line: of the file; 0 for one that has none.
         time: when it was known, with a time zone; `None` if nobody said.
     """
 
     name: str
     value: Truth
-    place: str = ""
+    source: str = ""
+    line: int = 0
     time: datetime | None = None
+
+    @property
+    def place(self) -> str:
+        """The file and the line, or the place in a topic."""
+        return _place(self.source, self.line)
 
     @property
     def subject(self) -> str:
         """The words for it in an error."""
         return f"{self.place}: " * bool(self.place) + f"the outcome of {self.name[:60]}"
+
+
+def _place(source: str, line: int) -> str:
+    return f"{source}:{line}" if line else source
 
 
 def example(targets: Sequence[str]) -> str:
@@ -83,7 +94,8 @@ def read(path: Path, targets: Sequence[str], key: str = "") -> list[Received]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = _json_lines(file, path) if is_json else _csv(file, path)
-            outcomes = [outcome_of(row, f"{path}:{line}", targets, key) for line, row in rows]
+            source = str(path)
+            outcomes = [outcome_of(row, source, targets, key, line) for line, row in rows]
     except FileNotFoundError as error:
         raise NotFoundError(
             f"file {path} does not exist", hint="give a CSV or JSON lines file"
@@ -127,9 +139,16 @@ def _json_lines(lines: Iterable[str], path: Path) -> Iterator[tuple[int, dict[st
 
 
 def outcome_of(
-    row: Mapping[str, Any], place: str, targets: Sequence[str], key: str = ""
+    row: Mapping[str, Any], source: str, targets: Sequence[str], key: str = "", line: int = 0
 ) -> Received:
     """Return the outcome of a row; its columns are those that `read` names.
+
+    Args:
+        row: of a file or a topic.
+        source: its name.
+        targets: of the project.
+        key: the column that names rows of a batch.
+        line: of the file.
 
     Raises:
         ProjectError: it lacks one of them, or has no value.
@@ -142,17 +161,18 @@ def outcome_of(
     if not name or value is None:
         wanted = "outcome" if len(targets) <= 1 else ", ".join(targets)
         raise ProjectError(
-            f"{place}: {key or 'prediction_id'} or outcome is missing",
+            f"{_place(source, line)}: {key or 'prediction_id'} or outcome is missing",
             hint=f"name the columns {key or 'prediction_id'} and {wanted}",
         )
     try:
         checked: Truth = msgspec.convert(value, Truth)
     except msgspec.ValidationError as error:
+        place = _place(source, line)
         message = f"{place}: the outcome of {name[:60]} is not a value: {error}"
         raise ProjectError(message, hint=_LINE) from error
     if isinstance(checked, str):
         checked = sys.intern(checked)  # a million outcomes have few labels
-    return Received(name, checked, place, _time(row.get(_TIME), place))
+    return Received(name, checked, source, line, _time(row.get(_TIME), source, line))
 
 
 def _name(row: Mapping[str, Any], key: str) -> str:
@@ -166,7 +186,7 @@ def _name(row: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _time(text: object, place: str) -> datetime | None:
+def _time(text: object, source: str, line: int) -> datetime | None:
     if text in (None, ""):
         return None
     try:
@@ -174,6 +194,8 @@ def _time(text: object, place: str) -> datetime | None:
     except ValueError:
         time = None
     if time is None or time.tzinfo is None:
-        message = f"{place}: {_TIME} is not a time with a time zone: {str(text)[:40]}"
+        message = (
+            f"{_place(source, line)}: {_TIME} is not a time with a time zone: {str(text)[:40]}"
+        )
         raise ProjectError(message, hint="write it such as 2026-11-21T12:00:00+00:00")
     return time

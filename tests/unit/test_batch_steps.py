@@ -82,6 +82,18 @@ def test_readers_get_labels_as_texts_and_kept_columns_with_their_types(here: Her
     assert written.column("place").to_pylist() == place.to_pylist()
 
 
+def test_each_row_of_a_part_of_several_row_groups_is_traced(here: Here) -> None:
+    path = here.write("a.parquet", group=4, key=list(range(25)))
+    here.configure(keep=("key",))
+    written = pq.read_table(path).to_pylist()
+    result = here.run()
+    assert facts(result).parts == 3
+    for row in pq.read_table(result.folder).to_pylist():
+        original = written[row["key"]]
+        found = trace(here.world.pipeline, row["id"], batching=here.ports).prediction
+        assert found.inputs == {name: original[name] for name in COLUMNS}
+
+
 def test_a_second_run_writes_nothing(here: Here) -> None:
     here.write("a.parquet")
     first = here.run()

@@ -59,7 +59,7 @@ def test_verdict_follows_the_interval_the_better_direction_and_the_margin(
     found = compare(
         champion,
         challenger,
-        paired=list(zip(champion, challenger, strict=True)) if shadowed else (),
+        paired=(champion, challenger) if shadowed else ((), ()),
         metric=named(metric),
         confidence=0.95,
         margin=margin,
@@ -93,7 +93,7 @@ def test_no_data_too_little_and_non_finite_never_pass_or_fail(
 
 
 def test_a_nan_among_the_pairs_never_passes() -> None:
-    paired = [*zip(BAD, GOOD, strict=True), (math.nan, 1.0)]
+    paired = ([*BAD, math.nan], [*GOOD, 1.0])
     found = compare(
         [], [], paired=paired, metric=named("accuracy"), confidence=0.95, margin=0.5, min_labels=1
     )
@@ -138,7 +138,7 @@ def test_the_pairs_count_once_they_are_as_many_as_the_smaller_side() -> None:
     few = compare(
         BAD,
         GOOD,
-        paired=[(1.0, 0.0)] * 5,
+        paired=([1.0] * 5, [0.0] * 5),
         metric=named("accuracy"),
         confidence=0.95,
         margin=0.0,
@@ -148,7 +148,7 @@ def test_the_pairs_count_once_they_are_as_many_as_the_smaller_side() -> None:
     shadow_only = compare(
         BAD,
         [],
-        paired=list(zip(BAD, GOOD, strict=True)),
+        paired=(BAD, GOOD),
         metric=named("accuracy"),
         confidence=0.95,
         margin=0.0,
@@ -229,7 +229,7 @@ def _draw(metric: str, chance: random.Random) -> float:
 
 
 def _alarm(metric: str, old: list[float], new: list[float], shadowed: bool) -> bool:
-    paired = list(zip(old, new, strict=True)) if shadowed else ()
+    paired = (old, new) if shadowed else ((), ())
     found = compare(
         old, new, paired=paired, metric=named(metric), confidence=0.95, margin=0.0, min_labels=20
     )
@@ -251,7 +251,7 @@ def test_a_declared_direction_and_range_decide_the_verdict_and_the_method(shadow
     def found(metric: Metric) -> tuple[str, str]:
         chance = random.Random(3)
         other = chance.sample(RIGHT, len(RIGHT))
-        pairs = list(zip(LEFT, other, strict=True)) if shadowed else ()
+        pairs = (LEFT, other) if shadowed else ((), ())
         result = compare(
             LEFT, other, paired=pairs, metric=metric, confidence=0.95, margin=0.0, min_labels=9
         )
@@ -298,7 +298,7 @@ def _cost(chance: random.Random, share: float) -> float:
 
 
 def _of_costs(old: list[float], new: list[float], shadowed: bool) -> tuple[float, float]:
-    pairs = list(zip(old, new, strict=True)) if shadowed else ()
+    pairs = (old, new) if shadowed else ((), ())
     result = compare(
         old, new, paired=pairs, metric=COST, confidence=0.95, margin=0.0, min_labels=20
     )

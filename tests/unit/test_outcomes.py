@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.domain import shapes
 from mlship.domain.bundle import Row, Value
 from mlship.domain.facts import Evaluated
@@ -28,6 +29,20 @@ RENAMED: Row = {"species": "a rose", "probability_setosa": 0.7, "probability_vir
 @pytest.fixture
 def here(tmp_path: Path) -> World:
     return world(tmp_path)
+
+
+def test_outcomes_that_are_read_share_what_is_equal(tmp_path: Path) -> None:
+    store = DirectoryObservations([tmp_path / "log"], tmp_path / "outcomes.jsonl")
+    ids = [f"{'a' * 32}.{number}" for number in range(50)]
+    given = [
+        Outcome(prediction=id_, value=f"label {number % 2}", time=NOON)
+        for number, id_ in enumerate(ids)
+    ]
+    store.take(given, (), scored=ids)
+    kept = store.outcomes((), {"a" * 32})
+    assert kept == given
+    assert len({id(each.value) for each in kept}) == 2
+    assert len({id(each.time) for each in kept}) == 1
 
 
 def logged(here: World, release: Release, name: str, outputs: Row = LABELS) -> Prediction:

@@ -77,8 +77,8 @@ def test_outcomes_as_json_are_objects(here: World) -> None:
         '{"id": "b.0", "sky": "grey"}\n'
     )
     assert read(path, TARGETS) == [
-        Received("a.0", {"sky": "blue", "wet": 1}, f"{path}:1"),
-        Received("b.0", {"sky": "grey"}, f"{path}:2"),
+        Received("a.0", {"sky": "blue", "wet": 1}, str(path), 1),
+        Received("b.0", {"sky": "grey"}, str(path), 2),
     ]
     assert parsed('{"wet": 0}', TARGETS) == {"wet": 0}
     assert parsed('{"wet": 0}', ["species"]) == '{"wet": 0}'

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from mlship import files
-from mlship.adapters.observations.outcomes import fresh, latest, own, part_of, taken
+from mlship.adapters.observations.outcomes import Shared, fresh, latest, own, part_of, taken
 from mlship.adapters.observations.segments import Line, complete_lines, decoded, lines_of
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Spool, Taken
@@ -110,10 +110,11 @@ class DirectoryObservations:
         received = list(outcomes)
         rows = frozenset(scored)
         ids = {each.prediction for each in received if each.prediction not in rows}
-        logged = own(self._of(ids), releases, check) | rows
+        logged = own(self._of(ids), releases, check) | rows if ids else rows
         try:
             with _locked(self._outcomes) as handle:
-                known = {outcome.prediction: outcome.value for outcome in self._kept()}
+                kept = (each for each in self._kept() if each.prediction in logged)
+                known = {each.prediction: each.value for each in kept}
                 added = fresh(received, known, logged, corrects=corrects)
                 if added:
                     _append(handle, added)
@@ -128,8 +129,9 @@ class DirectoryObservations:
         return ()
 
     def _kept(self) -> Iterator[Outcome]:
+        shared = Shared()
         for number, line in enumerate(complete_lines(self._outcomes), start=1):
-            yield decoded(_outcome, Line(self._outcomes, number, line))
+            yield shared.of(decoded(_outcome, Line(self._outcomes, number, line)))
 
     def _logged(self) -> Iterator[tuple[str, Digest]]:
         """Return id and release of each prediction."""

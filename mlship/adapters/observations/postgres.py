@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from mlship.adapters.observations.outcomes import fresh, latest, own, taken
+from mlship.adapters.observations.outcomes import Shared, fresh, latest, own, taken
 from mlship.adapters.observations.postgres_tables import complete, exists, tells_projects
 from mlship.config import installation
 from mlship.domain import home as homes
@@ -166,7 +166,8 @@ class PostgresObservations:
                 f"{_OF_PROJECT if tells_projects(connection) else ''} ORDER BY number"
             )
             known = {"project": self._project, "releases": list(releases), "parts": list(parts)}
-            found = [_outcome(row) for row in connection.execute(query.encode(), known)]
+            shared = Shared()
+            found = [shared.of(_outcome(row)) for row in connection.execute(query.encode(), known)]
             names = {each.prediction for each in found}
             corrections = self._corrections(connection)
             return latest([*found, *(each for each in corrections if each.prediction in names)])
@@ -192,7 +193,7 @@ class PostgresObservations:
         names = (each.prediction for each in received if each.prediction not in rows)
         ids = [name for name in names if _is_text(name)]
         with self.connected() as connection:
-            logged = own(_logged(connection, ids), releases, check) | rows
+            logged = own(_logged(connection, ids), releases, check) | rows if ids else rows
             connection.execute(DURABLY)
             # Without the lock, two concurrent calls would each miss what the other adds.
             connection.execute(LOCK)

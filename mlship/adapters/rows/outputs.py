@@ -6,6 +6,7 @@ output that somebody changed never decides which release is better.
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,8 +21,8 @@ from mlship.domain.bundle import ID
 from mlship.domain.csv_text import WholeLineEnds
 from mlship.errors import IntegrityError, NotFoundError, ProjectError, UnavailableError, shown
 
-_ROWS: Final = 1 << 18
-"""So many rows are looked at together; the values that are wanted are hashed for each time."""
+_ROWS: Final = 1 << 16
+"""So many rows are looked at together."""
 _CHUNK: Final = 4 << 20
 _RESTORE: Final = "restore it from a backup; the outcomes are recorded when it is there again"
 
@@ -45,9 +46,7 @@ class OutputFiles:
             ProjectError: values of the column have no single form as text.
             UnavailableError, ConfigError: an output cannot be read.
         """
-        import pyarrow as pa
-
-        values = pa.array(list(wanted), pa.string())
+        values = wanted if isinstance(wanted, Mapping | AbstractSet) else frozenset(wanted)
         for part in parts:
             path = f"{folder}/{batches.file_of(part.name, manifest.format)}"
             with _unchanged(path, part) as file:
@@ -58,10 +57,10 @@ class OutputFiles:
 
 
 def _matching(
-    batch: Any, column: str, values: Any, path: str
+    batch: Any, column: str, wanted: Collection[str], path: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     own = batch.column(column)
     if not batch_schema.is_key(str(own.type)):
@@ -71,7 +70,9 @@ def _matching(
     if pa.types.is_dictionary(own.type):
         own = own.dictionary_decode()
     texts = own.cast(pa.string())
-    is_wanted = pc.is_in(texts, value_set=values)
+    # Arrow's own is_in hashes all values again for each batch, of which there may be a million.
+    found = map(wanted.__contains__, texts.to_numpy(zero_copy_only=False))
+    is_wanted = pa.array(np.fromiter(found, bool, len(texts)))
     texts = texts.filter(is_wanted)
     if len(texts):
         yield from zip(texts.to_pylist(), batch.filter(is_wanted).to_pylist(), strict=True)
@@ -89,7 +90,7 @@ def _batches(file: IO[bytes], manifest: Manifest, column: str) -> Iterator[Any]:
     if manifest.format == "parquet":
         import pyarrow.parquet as pq
 
-        known = pq.ParquetFile(file)
+        known = pq.ParquetFile(file, pre_buffer=False)
         names = [name for name in known.schema_arrow.names if name not in unused]
         yield from known.iter_batches(batch_size=_ROWS, columns=names, use_threads=False)
         return

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from mlship.domain.batch import Block
 from mlship.domain.batch_work import Find, Found
 from mlship.domain.bundle import ID, Row
 from mlship.domain.csv_text import WholeLineEnds
@@ -70,6 +71,8 @@ def _inputs(model: Model, request: Find) -> Row:
     else:
         malformed: list[Malformed] = []
         block = each.blocks[0]
+        if each.format == "parquet":
+            block, first = _group_of(each.path, block, request.row)
         for batch in reading.batches(each, block, request.reading, names, malformed):
             if request.row < first + batch.num_rows:
                 return _row(batch, request, fields, first)
@@ -78,6 +81,19 @@ def _inputs(model: Model, request: Find) -> Row:
         f"{each.path} has no row {request.row} in this part",
         hint="check that the id is complete",
     )
+
+
+def _group_of(path: str, block: Block, row: int) -> tuple[Block, int]:
+    """Return the row group of a block that has a row, and its first row; else the whole block."""
+    with places.opened(path) as file:
+        metadata = pq.read_metadata(file)
+    first = 0
+    for group in range(block.start, block.end):
+        end = first + metadata.row_group(group).num_rows
+        if row < end:
+            return Block(group, group + 1), first
+        first = end
+    return block, 0
 
 
 def _row(batch: Any, request: Find, fields: Any, first: int) -> Row:
