@@ -7,7 +7,7 @@ import pytest
 
 from mlship.config.spark import check_spark
 from mlship.errors import ConfigError
-from mlship.runtime.batches.spark import executors_python
+from mlship.runtime.batches.spark import executors_python, failed_hint
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,12 @@ def test_the_setting_names_the_python_of_executors(
     settings: Mapping[str, str], environment: Mapping[str, str], python: str
 ) -> None:
     assert executors_python(settings, environment) == python
+
+
+def test_a_task_without_its_python_has_the_setting_as_the_next_action() -> None:
+    for text in (
+        "ModuleNotFoundError: No module named 'msgspec'",
+        "Caused by: java.io.IOException: error=2, No such file or directory",
+    ):
+        assert "spark.pyspark.python in batch.spark" in failed_hint(text)
+    assert failed_hint("ExecutorLostFailure").startswith("read what the executor printed")

@@ -136,13 +136,22 @@ def _asking(session: Any) -> Callable[[Request], Answer | UnavailableError]:
             one = session.range(0, 1, 1, 1)
             [row] = one.mapInPandas(partial(_answered, line), "answer string").collect()
         except Exception as error:  # noqa: BLE001 (Spark raises all kinds; the command says which)
-            message = f"a task of Spark failed at {place_of(request)}: {reason(error)}"
-            hint = "read what the executor printed, then run `mlship batch` again: finished parts "
-            return UnavailableError(message, hint=f"{hint}are kept")
+            text = reason(error)
+            message = f"a task of Spark failed at {place_of(request)}: {text}"
+            return UnavailableError(message, hint=f"{failed_hint(text)}: finished parts are kept")
         answer: Answer = msgspec.json.decode(row.answer, type=Answer)
         return answer
 
     return ask
+
+
+def failed_hint(text: str) -> str:
+    """Return the next action for the reason of a task that failed."""
+    again = "then run `mlship batch` again"
+    if "ModuleNotFoundError" in text or "No such file" in text:
+        needs = "executors need a Python with mlship-cd[spark]"
+        return f"{needs}: name it as spark.pyspark.python in batch.spark, {again}"
+    return f"read what the executor printed, {again}"
 
 
 def _answered(request: str, frames: Iterator[Any]) -> Iterator[Any]:
