@@ -49,12 +49,11 @@ _REFUSES: Final = re.compile(r"validation check|[Ii]nvariant")
 """What the library says where rows break a constraint of the table."""
 _FLOATS: Final = ("float", "double", "halffloat")
 _FAMILIES: Final = (
-    ("int", "uint"),
-    _FLOATS,
+    ("int", "uint", *_FLOATS),
     ("string", "large_string", "string_view", "dictionary<values=string", "csv"),
     ("decimal",),
 )
-"""Types of Arrow of which one table column takes several."""
+"""Types of Arrow of which one table column takes several: what it would round is refused then."""
 
 
 class DeltaOutputs:
