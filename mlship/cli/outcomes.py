@@ -88,7 +88,9 @@ def feedback(
     if result.unknown:
         shown = ", ".join(result.unknown[:5])
         where = f"{key} not found in the batch" if key else "predictions not found"
-        output.line(f"{len(result.unknown)} {where}: {shown}")
+        more = f" and {len(result.unknown) - 5} more" if len(result.unknown) > 5 else ""
+        hint = "; if they are about another run, name it with --run" if key and not run else ""
+        output.line(f"{len(result.unknown)} {where}: {shown}{more}{hint}")
 
 
 def _received(

@@ -50,7 +50,7 @@ class Find(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Find a row of a part and its outputs; answered by a `Found`.
 
     Attributes:
-        output: the file with the outputs of the part.
+        output: the file with the outputs of the part, and its digest when it was published.
         row: its place in the part.
     """
 
@@ -60,6 +60,7 @@ class Find(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: str
     row: int
     output: str
+    published: Digest
     format: OutputFormat
     reading: Reading
 

@@ -29,7 +29,7 @@ def find(
 
     Raises:
         NotFoundError: the part has no such row, or the row was rejected, or its input is gone.
-        IntegrityError: the input was changed since, or a manifest is damaged.
+        IntegrityError: the input or the output was changed since, or a manifest is damaged.
         UnavailableError: a file cannot be read.
     """
     place = batches.row_of(prediction)
@@ -74,6 +74,7 @@ def _in_run(
         id=prediction,
         row=place[1],
         output=f"{facts.output}/{batches.file_of(part.name, manifest.format)}",
+        published=part.digest,
         format=manifest.format,
         reading=manifest.reading,
     )

@@ -1,6 +1,8 @@
 """feedback: record the outcomes of predictions."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
 
@@ -13,6 +15,9 @@ from mlship.steps.batch import Batching
 from mlship.steps.batch_feedback import Key
 from mlship.steps.outcome_files import Received, example
 from mlship.steps.pipeline import Pipeline
+
+_AHEAD: Final = timedelta(days=1)
+"""Clocks differ, and a local time may have been taken for UTC."""
 
 
 def feedback(
@@ -45,14 +50,15 @@ def feedback(
         IntegrityError: the output of a batch is not as it was written; nothing was added.
         UnavailableError: the outcomes cannot be written.
     """
-    targets = pipeline.config.data.targets
+    targets, now = pipeline.config.data.targets, pipeline.clock()
     for each in outcomes:
         _check_shape(each, targets)
+        _check_time(each, now)
 
     def check(outcome: Received, prediction: Prediction) -> None:
         _check(outcome, prediction, targets, new_labels=new_labels)
 
-    now, records = pipeline.clock(), pipeline.read()
+    records = pipeline.read()
     if key is not None and batching is not None:
         joined = batch_feedback.by_key(batching, records, outcomes, key, check, now)
         if not any(joined.ids):
@@ -111,6 +117,17 @@ def _taken(
         check=check_logged,
         scored=scored,
     )
+
+
+def _check_time(outcome: Received, now: datetime) -> None:
+    """Check that an outcome was known before now: by its time, the run of a key is chosen.
+
+    Raises:
+        ProjectError: it is of the future.
+    """
+    if outcome.time is not None and outcome.time > now + _AHEAD:
+        message = f"{outcome.subject} has a time in the future: {outcome.time.isoformat()}"
+        raise ProjectError(message, hint="correct outcome_time: when the true value was known")
 
 
 def _check_shape(outcome: Received, targets: Sequence[str]) -> None:

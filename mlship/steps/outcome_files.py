@@ -17,6 +17,8 @@ from mlship.errors import NotFoundError, ProjectError
 _IDS = ("prediction_id", "prediction", "id")
 _LINE = 'write one object on each line: {"prediction_id": "...", "outcome": "..."}'
 _TIME = "outcome_time"
+_OTHERS = (".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet", ".pq", ".xlsx", ".xls", ".avro")
+"""Endings of files that people may take for a file of outcomes."""
 _VALUES = ("outcome", "label", "value", "actual")
 
 
@@ -100,7 +102,13 @@ def read(path: Path, targets: Sequence[str], key: str = "") -> list[Received]:
         raise NotFoundError(
             f"file {path} does not exist", hint="give a CSV or JSON lines file"
         ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        message, hint = f"cannot read {path}: {error}", "use a readable file with UTF-8 text"
+        if others := [ending for ending in _OTHERS if path.name.lower().endswith(ending)]:
+            message = f"{path} is a {others[0]} file, and outcomes are CSV or JSON lines"
+            hint = "decompress it, or write it as CSV: to_csv(..., index=False) of pandas"
+        raise ProjectError(message, hint=hint) from error
+    except (OSError, csv.Error) as error:
         raise ProjectError(
             f"cannot read {path}: {error}", hint="use a readable file with UTF-8 text"
         ) from error

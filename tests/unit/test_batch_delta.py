@@ -213,7 +213,8 @@ def test_a_kept_column_has_one_type_in_all_files(here: Here) -> None:
         here.run()
     assert not here.workers.scored
     here.write("a.parquet", key=pa.nulls(25))
-    here.write("b.parquet", key=pa.array(range(25), pa.int32()))
+    # As pandas writes whole numbers of which one is missing.
+    here.write("b.parquet", key=pa.array(range(25), pa.float64()))
     here.write("c.parquet", key=pa.array([2**40] * 25))
     here.run()
     assert [row["key"] for row in rows(here)] == [*range(25), *[2**40] * 25, *[None] * 25]

@@ -191,6 +191,11 @@ def test_a_store_that_does_not_answer_or_allow_is_named(
         patch.setattr(type(store), "pipe_file", fail)
         with pytest.raises(UnavailableError, match="connection reset; nothing was published"):
             here.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "cat_file", fail)
+        with pytest.raises(UnavailableError, match=r"connection reset$") as caught:
+            object_runs.read(f"{STORE}/run-1")
+        assert caught.value.hint.endswith("then run the command again")
     assert not store.glob("/bucket14/scores/*/*/_manifest.json")
     here.workers.asked.clear()
     assert here.run().record.evidence.verdict == "passed"

@@ -1,6 +1,7 @@
 """Outcomes of batch rows: by id or by a key, compared and promoted like those of requests."""
 
 import csv
+import gzip
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -197,6 +198,10 @@ def test_corrected_contradicted_and_impossible_outcomes_are_as_those_of_requests
         ("customer,outcome\n,setosa\n", "customer or outcome is missing"),
         ("customer,outcome\nc1,\n", "customer or outcome is missing"),
         ("customer,outcome,outcome_time\nc1,setosa,yesterday\n", "not a time with a time zone"),
+        (
+            "customer,outcome,outcome_time\nc1,setosa,2136-01-01T00:00:00Z\n",
+            r"csv:2: the outcome of c1 has a time in the future",
+        ),
         ("customer,outcome\n\x00,\xff", "customer or outcome is missing|cannot read"),
     ],
 )
@@ -206,6 +211,15 @@ def test_a_file_that_is_no_file_of_outcomes_is_refused(here: Judged, text: str, 
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ProjectError, match=match):
         here.take(path)
+
+
+def test_a_file_of_another_format_is_called_so(here: Judged) -> None:
+    for name, content in (("o.csv.gz", gzip.compress(b"a,b")), ("o.parquet", b"PAR1\xff")):
+        path = here.root / name
+        path.write_bytes(content)
+        with pytest.raises(ProjectError, match=r"and outcomes are CSV or JSON lines") as caught:
+            here.take(path)
+        assert "decompress it" in caught.value.hint
 
 
 def test_a_key_is_of_the_last_run_before_its_outcome_or_of_the_run_that_is_named(

@@ -12,7 +12,7 @@ import pytest
 
 from mlship.config.spark import check_spark
 from mlship.errors import ConfigError, UnavailableError
-from mlship.runtime.batches.spark import check_master, executors_python, printed
+from mlship.runtime.batches.spark import check_master, executors_python, failed_hint, printed
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,13 @@ def test_a_pipe_is_not_read() -> None:
     finally:
         for end in ends:
             os.close(end)
+
+
+def test_a_task_without_its_python_has_the_setting_as_the_next_action() -> None:
+    for text in (
+        "ModuleNotFoundError: No module named 'msgspec'",
+        'java.io.IOException: Cannot run program "python3.9": error=2, No such file or directory',
+    ):
+        assert "spark.pyspark.python in batch.spark" in failed_hint(text)
+    for text in ("ExecutorLostFailure", "No module named 'own'", "No such file: /lake/a.parquet"):
+        assert failed_hint(text).startswith("read what the executor printed")

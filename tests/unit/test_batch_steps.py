@@ -373,6 +373,20 @@ def test_a_row_of_a_changed_input_is_not_traced(here: Here) -> None:
         trace(here.world.pipeline, own, batching=here.ports)
 
 
+def test_a_row_of_a_changed_output_is_not_traced(here: Here) -> None:
+    here.write("a.parquet")
+    part = next(Path(here.run().folder).glob("part-*"))
+    rows = pq.read_table(part)
+    own = rows.column("id").to_pylist()[0]
+    pq.write_table(rows.slice(1), part)
+    with pytest.raises(IntegrityError, match="was changed since it was published"):
+        trace(here.world.pipeline, own, batching=here.ports)
+    part.unlink()
+    with pytest.raises(NotFoundError, match=r"the output .* is gone") as caught:
+        trace(here.world.pipeline, own, batching=here.ports)
+    assert "restore it" in caught.value.hint
+
+
 def test_an_id_that_no_batch_has_is_not_found(here: Here) -> None:
     here.write("a.parquet")
     own = pq.read_table(here.run().folder).column("id").to_pylist()[0]

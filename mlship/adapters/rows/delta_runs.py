@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mlship.adapters.rows import table_runs
+from mlship.adapters.rows import table_runs, tables
 from mlship.adapters.tables.delta import ADDRESS
 from mlship.adapters.tables.faults import check_installed
 from mlship.domain.batch import Manifest, Plan
@@ -49,12 +49,11 @@ _REFUSES: Final = re.compile(r"validation check|[Ii]nvariant")
 """What the library says where rows break a constraint of the table."""
 _FLOATS: Final = ("float", "double", "halffloat")
 _FAMILIES: Final = (
-    ("int", "uint"),
-    _FLOATS,
+    ("int", "uint", *_FLOATS),
     ("string", "large_string", "string_view", "dictionary<values=string", "csv"),
     ("decimal",),
 )
-"""Types of Arrow of which one table column takes several."""
+"""Types of Arrow of which one table column takes several: what it would round is refused then."""
 
 
 class DeltaOutputs:
@@ -307,10 +306,13 @@ def _reader(table: Any, batches: Iterator[Any], misfits: list[str]) -> Any:
 def _has(table: Any, plan: Plan) -> bool:
     """Return whether a table has a run: its transaction, and rows.
 
-    The transaction stays where the rows were deleted, or an earlier version was restored.
+    The transaction stays where the rows were deleted, or an earlier version was restored. Of a
+    table whose rows the library may not be able to read, it is what counts.
     """
     if table.transaction_version(_application(plan)) is None:
         return False
+    if set(table.protocol().reader_features or ()) - tables.HARMLESS:
+        return True
     deltalake: Any = importlib.import_module("deltalake")
     query = f"SELECT 1 FROM outputs WHERE {table_runs.RUN} = '{plan.run}' LIMIT 1"  # noqa: S608 (hexadecimal)
     found = deltalake.QueryBuilder().register("outputs", table).execute(query).read_all()

@@ -141,7 +141,7 @@ class ObjectRun:
         check_parts(shown(self._place), _sizes(self._place), self._plan, manifest)
         path = f"{self._place}/{batches.MANIFEST}"
         try:
-            with faults_of(path):
+            with faults_of(path, publishes=True):
                 _create(path, encoded(manifest))
         except FileExistsError:
             known = read(self._place)
@@ -193,8 +193,14 @@ def opened(path: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def faults_of(path: str) -> Iterator[None]:
-    """Map what goes wrong with an object to an error that names it."""
+def faults_of(path: str, *, publishes: bool = False) -> Iterator[None]:
+    """Map what goes wrong with an object to an error that names it.
+
+    Args:
+        path: its URL.
+        publishes: whether it is a part of a run that is not committed.
+    """
+    again = _AGAIN if publishes else "then run the command again"
     try:
         yield
     except (MlshipError, FileExistsError):
@@ -205,11 +211,12 @@ def faults_of(path: str) -> Iterator[None]:
     except PermissionError as error:
         message = f"{shown(path)}: the store does not allow it: {error.strerror or error}"
         hint = "grant the credentials the right to read, list and create objects there"
-        raise UnavailableError(message, hint=f"{hint}, {_AGAIN}") from error
+        raise UnavailableError(message, hint=f"{hint}, {again}") from error
     except Exception as error:  # drivers of stores have errors of their own
         reason = getattr(error, "strerror", "") or error
-        message = f"{shown(path)} cannot be used: {reason}; nothing was published"
-        hint = f"check the bucket, the network and the credentials, {_AGAIN}"
+        message = f"{shown(path)} cannot be used: {reason}"
+        message += "; nothing was published" * publishes
+        hint = f"check the bucket, the network and the credentials, {again}"
         raise UnavailableError(message, hint=hint) from error
 
 
@@ -226,7 +233,7 @@ def _create(path: str, data: bytes) -> None:
 
 def _sizes(place: str) -> dict[str, int]:
     """Return the sizes of the objects under a prefix, by name; none if there are none."""
-    with faults_of(place):
+    with faults_of(place, publishes=True):
         system, name = opened(place)
         try:
             entries = system.ls(name, detail=True)

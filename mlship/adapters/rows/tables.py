@@ -12,7 +12,7 @@ from mlship.adapters.tables.faults import Reader
 from mlship.errors import ConfigError, NotFoundError
 
 READER: Final = Reader(setting="batch.input or --input", missing=NotFoundError, invalid=ConfigError)
-_HARMLESS: Final = frozenset({"timestampNtz", "vacuumProtocolCheck", "v2Checkpoint"})
+HARMLESS: Final = frozenset({"timestampNtz", "vacuumProtocolCheck", "v2Checkpoint"})
 """Features of a table that do not change which rows its files have, or how columns are called."""
 
 
@@ -50,7 +50,7 @@ def files_of(address: str, text: str) -> Sequence[str]:
         UnavailableError: the table cannot be read.
     """
     with delta.opened(address, text, READER) as table:
-        features = set(table.protocol().reader_features or ()) - _HARMLESS
+        features = set(table.protocol().reader_features or ()) - HARMLESS
         mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
         uris: Sequence[str] = table.file_uris()
     if features or mapping != "none":

@@ -11,6 +11,7 @@ are those of `spark-submit`.
 """
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -30,6 +31,10 @@ from mlship.runtime.batches.replies import Replies, reason
 _NAME: Final = "mlship-bundle"
 _GATEWAY: Final = "PYSPARK_GATEWAY_PORT"
 """The variable by which `spark-submit` tells what it starts where its JVM is."""
+_NO_PYTHON: Final = re.compile(
+    r"Cannot run program|No module named '(mlship|msgspec|numpy|pandas|pyarrow|xxhash)\b"
+)
+"""What Spark says of an executor whose Python is not there, or lacks what a task needs."""
 _EXITED: Final = "JAVA_GATEWAY_EXITED"
 """What PySpark says when Java ended: why is only in what Java printed."""
 _LAST_BYTES: Final = 4000
@@ -224,13 +229,22 @@ def _asking(session: Any, archive: str) -> Callable[[Request], Answer | Unavaila
             one = session.range(0, 1, 1, 1)
             [row] = one.mapInPandas(partial(_answered, line, archive), "answer string").collect()
         except Exception as error:  # noqa: BLE001 (Spark raises all kinds; the command says which)
-            message = f"a task of Spark failed at {place_of(request)}: {reason(error)}"
-            hint = "read what the executor printed, then run `mlship batch` again: finished parts "
-            return UnavailableError(message, hint=f"{hint}are kept")
+            text = reason(error)
+            message = f"a task of Spark failed at {place_of(request)}: {text}"
+            return UnavailableError(message, hint=f"{failed_hint(text)}: finished parts are kept")
         answer: Answer = msgspec.json.decode(row.answer, type=Answer)
         return answer
 
     return ask
+
+
+def failed_hint(text: str) -> str:
+    """Return the next action for the reason of a task that failed."""
+    again = "then run `mlship batch` again"
+    if _NO_PYTHON.search(text):
+        needs = "executors need a Python with mlship-cd[spark]"
+        return f"{needs}: name it as spark.pyspark.python in batch.spark, {again}"
+    return f"read what the executor printed, {again}"
 
 
 def _answered(request: str, archive: str, frames: Iterator[Any]) -> Iterator[Any]:

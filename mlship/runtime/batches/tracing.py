@@ -1,6 +1,9 @@
 """Finds one row of a batch again: in its input, and in the outputs."""
 
-from typing import Any
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,12 +14,14 @@ from mlship.domain.batch import Block
 from mlship.domain.batch_work import Find, Found
 from mlship.domain.bundle import ID, Row
 from mlship.domain.csv_text import WholeLineEnds
-from mlship.errors import IntegrityError, NotFoundError
+from mlship.errors import IntegrityError, NotFoundError, shown
 from mlship.runtime.batches import places, reading
 from mlship.runtime.batches.inspection import inspect
 from mlship.runtime.batches.partition import row_of
 from mlship.runtime.batches.reading import Malformed
 from mlship.runtime.model import Model
+
+_CHUNK: Final = 4 << 20
 
 
 def find(model: Model, request: Find) -> Found:
@@ -24,7 +29,7 @@ def find(model: Model, request: Find) -> Found:
 
     Raises:
         NotFoundError: the part has no such row, or the row was rejected.
-        IntegrityError: the input is not the one that was scored.
+        IntegrityError: the input is not the one that was scored, or the output was changed.
         UnavailableError, ConfigError, ProjectError: a file cannot be read.
     """
     outputs = _outputs(model, request)
@@ -41,7 +46,7 @@ def find(model: Model, request: Find) -> Found:
 
 def _outputs(model: Model, request: Find) -> Row:
     names = [field.name for field in model.bundle.schema.outputs]
-    with places.opened(request.output) as file:
+    with _published(request) as file:
         if request.format == "parquet":
             table = pq.read_table(file, filters=[(ID, "=", request.id)], columns=names)
         else:
@@ -56,6 +61,26 @@ def _outputs(model: Model, request: Find) -> Row:
         raise NotFoundError(message, hint="look for it in the folder _rejected of the run")
     row: Row = table.to_pylist()[0]
     return row
+
+
+@contextmanager
+def _published(request: Find) -> Iterator[IO[bytes]]:
+    """Open the outputs of a part, which must be as they were published."""
+    restore = "restore it from a backup to trace its rows"
+    try:
+        places.version(request.output)
+    except NotFoundError as error:
+        message = f"the output {shown(request.output)} is gone"
+        raise NotFoundError(message, hint=restore) from error
+    with places.opened(request.output) as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+        if f"sha256:{digest.hexdigest()}" != request.published:
+            message = f"{shown(request.output)} was changed since it was published"
+            raise IntegrityError(message, hint=restore)
+        file.seek(0)
+        yield file
 
 
 def _inputs(model: Model, request: Find) -> Row:
