@@ -13,17 +13,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlship.domain.environment import WAITING
-from tests.harness import warm
+from tests.harness import variables, warm
 
-AT_IMPORT = ("PYTHON", "LC_", "LANG", "OMP_", "GOMP_", "OPENBLAS_", "MKL_")
-"""What begins so is read when Python starts or a library is imported."""
-PASSED = (
-    *("PYTHONPATH", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
-    *WAITING,
-)
-"""The first two of them a fork obeys, the others change nothing that a test sees."""
-UTF_8 = ("UTF-8", "utf8")
 _PAUSE = 0.05
 
 
@@ -61,7 +52,7 @@ def output(
     Raises:
         subprocess.TimeoutExpired: it was killed.
     """
-    if is_cold or at_import(environment) != at_import(os.environ):
+    if is_cold or variables.at_import(environment) != variables.at_import(os.environ):
         return subprocess.run(
             [sys.executable, "-m", "mlship", *arguments],
             cwd=folder,
@@ -84,18 +75,6 @@ def output(
             file.seek(0)
             texts.append(file.read())
     return subprocess.CompletedProcess(arguments, code, *texts)
-
-
-def at_import(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that must be those of the warm process, for a command to be a fork.
-
-    Any locale in UTF-8 is as good as none, for which Python takes UTF-8 as well.
-    """
-    return {
-        name: value
-        for name, value in environment.items()
-        if name.startswith(AT_IMPORT) and name not in PASSED and not value.endswith(UTF_8)
-    }
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.harness import commands, warm
+from tests.harness import commands, variables, warm
 
 _TEXT = """#!{python} -ISE
 import json, os, signal, socket, sys
@@ -48,10 +48,10 @@ def write(file: Path) -> None:
     process = commands.process()
     text = _TEXT.format(
         python=sys.executable,
-        prefixes=commands.AT_IMPORT,
-        passed=commands.PASSED,
-        utf_8=commands.UTF_8,
-        fixed=commands.at_import(os.environ),
+        prefixes=variables.AT_IMPORT,
+        passed=variables.PASSED,
+        utf_8=variables.UTF_8,
+        fixed=variables.at_import(os.environ),
         address=warm.address(process.name, "commands"),
     )
     file.write_text(text, "utf-8")

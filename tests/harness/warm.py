@@ -15,6 +15,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import socket
@@ -27,19 +28,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import IO, Any, BinaryIO, Final, Literal, NoReturn
+from typing import IO, Any, BinaryIO, Final, Literal, NoReturn, cast
 
 import msgspec
+from _pytest.assertion import rewrite
 
-from mlship.adapters.checkout import jobs, lock, predictor
+from mlship.adapters.checkout import children, jobs, lock, predictor
 from mlship.adapters.mlflow import library
 from mlship.runtime import __main__ as runtime
 from mlship.runtime import trust
 from mlship.training.leaving import leave
-from tests.harness import layers, migrated
+from tests.harness import layers, migrated, variables
 
 ROOT = Path(__file__).parents[2]
-Program = Literal["mlship", "mlship.training", "mlship.runtime", "mlflow"]
+Program = Literal["mlship", "mlship.training", "mlship.runtime", "mlflow", "pytest"]
 Kind = Literal["commands", "predictions"]
 SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
 """The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
@@ -154,17 +156,23 @@ class Warm:
         *,
         cwd: Path,
         env: Mapping[str, str],
-        pass_fds: Sequence[int],
+        pass_fds: Sequence[int] = (),
         **streams: Any,
-    ) -> Started:
-        """Start the server of a command's trainings, as `mlship.adapters.checkout.jobs` asks."""
-        start = [sys.executable, "-P", "-m", "mlship.training"]
-        assert list(command[: len(start)]) == start, command
+    ) -> "Started | subprocess.Popen[bytes]":
+        """Start the server of a command's trainings, or the project's tests, as commands ask."""
+        python, *switches = command[: command.index("-m")]
+        module, *arguments = command[command.index("-m") + 1 :]
+        assert (python, switches) in ((sys.executable, ["-P"]), (sys.executable, [])), command
         pipe = subprocess.PIPE
         assert streams == {"stdin": pipe, "stdout": pipe, "stderr": subprocess.STDOUT}, streams
+        is_same = variables.at_import(env) == variables.at_import(os.environ)
+        if module == "pytest" and not is_same:  # trainings have their own, as the warm process
+            real = subprocess.Popen(command, cwd=cwd, env=env, pass_fds=pass_fds, **streams)
+            return cast("subprocess.Popen[bytes]", real)
         (their_in, our_in), (our_out, their_out) = os.pipe(), os.pipe()
         descriptors = {0: their_in, 1: their_out, 2: their_out, **{fd: fd for fd in pass_fds}}
-        made = self.start("mlship.training", command[len(start) :], cwd, env, descriptors)
+        program = msgspec.convert(module, Program)
+        made = self.start(program, arguments, cwd, env, descriptors)
         os.close(their_in)
         os.close(their_out)
         made.stdin, made.stdout = os.fdopen(our_in, "wb", 0), os.fdopen(our_out, "rb")
@@ -207,9 +215,14 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
             _end(program)
     for place, replaced in Warm(name).places():
         place.__dict__["subprocess"] = replaced
+    if call.program == "pytest":
+        _end(_tests)
     if call.program == "mlship":
+        kept = {name: getattr(subprocess, name) for name in ("PIPE", "STDOUT")}
+        children.__dict__["subprocess"] = SimpleNamespace(Popen=Warm(name).popen, **kept)
         library.__dict__["create_database"] = functools.partial(_copy, database)
-        layers.share(Path(given["XDG_STATE_HOME"], "layers"), given)
+        if state := given.get("XDG_STATE_HOME"):  # a folder of the run's own: see conftest.py
+            layers.share(Path(state, "layers"), given)
         from mlship.cli.main import main as command
 
         _end(command)
@@ -256,6 +269,23 @@ def _end(command: Callable[[], None]) -> NoReturn:
         traceback.print_exc()
         code = 1
     leave(code if isinstance(code, int) else 1)
+
+
+class _Hook(rewrite.AssertionRewritingHook):
+    """Says nothing of libraries that were imported before it could rewrite their assertions."""
+
+    def _warn_already_imported(self, name: str) -> None:
+        pass
+
+
+def _tests() -> NoReturn:
+    """Run the tests of a project, which finds no module of mlship's own tests."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    vars(rewrite)["AssertionRewritingHook"] = _Hook
+    runpy.run_module("pytest", run_name="__main__")
+    raise AssertionError("pytest ends its process")
 
 
 def _database() -> bytes:
@@ -342,7 +372,7 @@ def _become(call: Call, descriptors: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(call.environment)
     # The server of trainings is started with -P: it finds no module in its folder.
-    first = [call.folder] if call.program == "mlship" else []
+    first = [call.folder] if call.program in ("mlship", "pytest") else []
     named = call.environment.get("PYTHONPATH", "")
     sys.path[:1] = [*first, *filter(None, named.split(os.pathsep))]
     _write_in(call.environment.get("PYTHONIOENCODING", ""))

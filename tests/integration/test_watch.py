@@ -44,6 +44,8 @@ def local(tmp_path: Path) -> Iterator[Place]:
 
 BAD = {"failing_of_ten": 3}
 SLOW = {"answer_seconds": 0.25}
+ENOUGH = 50
+"""Requests a second of which a challenger gets 300 while it is watched; 40 decide."""
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_without_the_bound_the_same_challenger_goes_on_failing(
 ) -> None:
     config = msgspec.structs.replace(PRODUCTION, challenger_bounds=off)
     duel = duel_on(local, config, challenger=BAD)
-    with load(duel.endpoint) as requests:
+    with load(duel.endpoint, ENOUGH) as requests:
         result = duel.watch(seconds=20)
     assert (result.verdict, result.record) == ("passed", None)
     assert duel.weights[slot_of(duel.challenger)] == 30
@@ -91,7 +93,7 @@ def test_without_the_bound_the_same_challenger_goes_on_failing(
 @pytest.mark.parametrize("champion", [BAD, SLOW], ids=["failing", "slow"])
 def test_a_bad_champion_takes_nobody_off(local: Place, champion: dict[str, Any]) -> None:
     duel = duel_on(local, champion=champion)
-    with load(duel.endpoint):
+    with load(duel.endpoint, ENOUGH):
         result = duel.watch(seconds=20)
     assert result.verdict == "passed"
     assert duel.weights == {slot_of(duel.champion): 70, slot_of(duel.challenger): 30}
