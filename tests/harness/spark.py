@@ -55,7 +55,9 @@ class StreamJob:
         jars = ",".join(str(each) for each in found if not each.name.startswith(_NOT_SPARKS))
         own = ("spark.driver.host", "spark.driver.bindAddress")
         flags = [part for name in own for part in ("--conf", f"{name}=127.0.0.1")]
-        flags += ["--conf", "spark.ui.enabled=false", "--jars", jars]
+        # Else a query that waits for messages looks for them a hundred times a second.
+        slow = "spark.sql.streaming.pollingDelay=200ms"
+        flags += ["--conf", "spark.ui.enabled=false", "--conf", slow, "--jars", jars]
         variables = {
             **environment(),
             "PYSPARK_SUBMIT_ARGS": " ".join(["--master", "local[2]", *flags, "pyspark-shell"]),
