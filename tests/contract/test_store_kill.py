@@ -110,9 +110,10 @@ def killed_everywhere(
         store = open_store()
         change(store, release, folder / str(len(releases)))
         releases.append(release)
-        assert [version.release for version in store.versions()] == [r.id for r in releases]
-        assert store.versions()[-1].aliases == ("champion",)
-        assert store.versions()[-1].archived
+        versions = store.versions()
+        assert [version.release for version in versions] == [r.id for r in releases]
+        assert versions[-1].aliases == ("champion",)
+        assert versions[-1].archived
         fetched = store.fetch(release, folder / f"fetched{len(releases)}")
         assert bundle.read(fetched, expected=digest)
     return releases

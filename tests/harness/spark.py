@@ -83,7 +83,9 @@ class StreamJob:
         found = sorted(Path(os.environ.get("TEST_SPARK_KAFKA", _JARS)).glob("*.jar"))
         require("Spark's connector for Kafka", bool(found), "run .ci/spark")
         jars = ",".join(str(each) for each in found if not each.name.startswith(_NOT_SPARKS))
-        flags = [*_LOOPBACK, "--jars", jars]
+        # Else a query that waits for messages looks for them a hundred times a second.
+        slow = "spark.sql.streaming.pollingDelay=200ms"
+        flags = [*_LOOPBACK, "--conf", slow, "--jars", jars]
         variables = {
             **environment(),
             "PYSPARK_SUBMIT_ARGS": " ".join(["--master", "local[2]", *flags, "pyspark-shell"]),
