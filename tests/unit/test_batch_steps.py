@@ -677,6 +677,16 @@ def test_rejected_rows_that_are_gone_are_written_again(here: Here) -> None:
     assert rejected.read_bytes() == content
 
 
+def test_a_kept_column_without_values_in_a_file_is_read_with_the_others(here: Here) -> None:
+    here.configure(keep=("note",))
+    for name, note in (("a", None), ("b", "x"), ("c", None)):
+        here.write(f"{name}.parquet", rows=5, number=[ord(name)] * 5, note=pa.array([note] * 5))
+    run = Path(here.run().folder)
+    kinds = {pq.read_schema(part).field("note").type for part in run.glob("part-*")}
+    assert kinds == {pa.string()}
+    assert pq.read_table(run).column("note").null_count == 10
+
+
 def test_a_kept_column_that_is_there_twice_is_named(here: Here) -> None:
     path = here.write("a.parquet")
     table = pq.read_table(path)

@@ -188,8 +188,16 @@ def schema(plan: Plan, manifest: Manifest, folder: Path) -> Any:
     import pyarrow.parquet as pq
 
     paths = (folder / batches.file_of(part.name, plan.format) for part in manifest.parts)
-    parts = (pq.read_schema(path) for path in paths)
-    plain = (pa.schema([(each.name, _plain_type(each.type)) for each in own]) for own in parts)
+    parts = zip(manifest.parts, map(pq.read_schema, paths), strict=True)
+    empty = {each.path: {n for n, kind in each.columns if kind == _EMPTY} for each in plan.inputs}
+    none = pa.null()  # of which a part has texts that are missing
+    plain = (
+        pa.schema(
+            (each.name, none if each.name in empty[part.input] else _plain_type(each.type))
+            for each in columns
+        )
+        for part, columns in parts
+    )
     texts = pa.schema([(RELEASE, pa.string()), (RUN, pa.string())])
     wide = functools.reduce(
         lambda a, b: pa.unify_schemas([a, b], promote_options="permissive"), plain

@@ -159,7 +159,7 @@ class Partition:
             columns: the schema of the input, `None` if each row has its own.
         """
         kept = [
-            pa.field(name, pa.string() if columns is None else columns.field(name).type)
+            pa.field(name, pa.string() if columns is None else _kept(columns.field(name).type))
             for name in self._keep
         ]
         outputs = [
@@ -269,10 +269,13 @@ class Partition:
 
     def _outputs(self, batch: Any, places: Any, first: int, computed: list[Computed]) -> Any:
         fields = self._model.bundle.schema.outputs
+        is_whole = len(places) == batch.num_rows
         ids = ids_of(self._prefix, first, batch.num_rows)
-        arrays = [ids, *(batch.column(name) for name in self._keep)]
-        if len(places) < batch.num_rows:
-            arrays = [array.take(pa.array(places)) for array in arrays]
+        arrays = [ids if is_whole else ids.take(pa.array(places))]
+        for name in self._keep:
+            column = batch.column(name)
+            column = column.cast(_kept(column.type))
+            arrays.append(column if is_whole else column.take(pa.array(places)))
         for field in fields:
             try:
                 parts = [
@@ -285,6 +288,11 @@ class Partition:
             arrays.append(pa.concat_arrays(parts) if parts else values.to_arrow([], field))
         names = [ID, *self._keep, *(field.name for field in fields)]
         return pa.record_batch(arrays, names=names)
+
+
+def _kept(kind: Any) -> Any:
+    """Return the type of a copied column: missing values are texts, as those of other files."""
+    return pa.string() if pa.types.is_null(kind) else kind
 
 
 def row_of(
