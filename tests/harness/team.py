@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tests.harness import asking, clusters, postgres, tracking
+from tests.harness import asking, clusters, commands, postgres, tracking
 from tests.harness.act import ACT, Ran, Runner
 from tests.harness.clusters import Cluster
 from tests.harness.services import require
@@ -62,6 +61,7 @@ class Team:
         self._password = urlsplit(database).password or ""
         self._database = database.replace(f":{self._password}@", "@")
         self._runs = 0
+        self._commands: set[str] = set()
 
     def start(self) -> None:
         """Make the repository from the example, as a newcomer would, and bring it to GitHub."""
@@ -168,7 +168,10 @@ class Team:
         )
 
     def _python(self, *arguments: str) -> str:
-        """Run mlship in the desk's folder with a person's rights; return what it printed."""
+        """Run mlship in the desk's folder with a person's rights; return what it printed.
+
+        The first time, a command is a process of its own, from the start of Python on.
+        """
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -181,7 +184,18 @@ class Team:
         for name, cluster in self.places.items():
             variable = f"MLSHIP_TARGETS__{name.upper()}__KUBERNETES__KUBECONFIG"
             environment[variable] = str(cluster.path)
-        return called([sys.executable, "-m", "mlship", *arguments], self.desk, environment)
+        command = next(word for word in arguments if not word.startswith("-"))
+        is_cold = command not in self._commands
+        self._commands.add(command)
+        done = commands.run(
+            *arguments,
+            folder=self.desk,
+            environment=environment,
+            seconds=_SECONDS,
+            is_cold=is_cold,
+        )
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
 
     def _tracking(self) -> dict[str, str]:
         return {} if self.mlflow is None else {"MLFLOW_TRACKING_URI": self.mlflow}
