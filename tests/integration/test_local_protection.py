@@ -15,6 +15,7 @@ import pytest
 
 from mlship.adapters.targets.envoy import routes
 from mlship.adapters.targets.local import Safeguards, admin, supervision
+from mlship.adapters.targets.local.processes import is_alive
 from mlship.domain.deployment import Slot
 from tests.harness import asking
 from tests.harness.load import load
@@ -98,9 +99,11 @@ def asked(local: Place, slot: Slot) -> int:
 def end(local: Place, slot: Slot) -> None:
     """End the replicas of a slot, and let each further one fail."""
     (local.folder / "bundles" / slot / "stand-in.json").write_text('{"fail": "no memory"}')
-    for replica in local.running.replicas:
-        if replica.slot == slot:
-            os.kill(replica.process.pid, signal.SIGKILL)
+    ended = [each.process for each in local.running.replicas if each.slot == slot]
+    for process in ended:
+        os.kill(process.pid, signal.SIGKILL)
+    # What one that ends has accepted is lost.
+    supervision.until(lambda: not any(map(is_alive, ended)), seconds=20, what="their end")
 
 
 def answering(local: Place, count: int = 40) -> set[str]:

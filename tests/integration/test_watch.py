@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from mlship.adapters.targets.local import supervision
+from mlship.adapters.targets.local.processes import is_alive
 from mlship.config.project import TargetConfig
 from mlship.domain import shapes
 from mlship.domain.counts import grown
@@ -114,9 +115,11 @@ def test_a_challenger_without_a_replica_is_taken_off_though_no_request_fails(loc
     duel = duel_on(local)
     slot = slot_of(duel.challenger)
     (local.folder / "bundles" / slot / "stand-in.json").write_text('{"fail": "no memory"}')
-    for replica in local.running.replicas:
-        if replica.slot == slot:
-            os.kill(replica.process.pid, signal.SIGKILL)
+    ended = [each.process for each in local.running.replicas if each.slot == slot]
+    for process in ended:
+        os.kill(process.pid, signal.SIGKILL)
+    # What one that ends has accepted is lost.
+    supervision.until(lambda: not any(map(is_alive, ended)), seconds=20, what="their end")
     with load(duel.endpoint) as requests:
         result = duel.watch(seconds=60)
     assert (result.verdict, duel.weights) == ("failed", {slot_of(duel.champion): 100})
