@@ -43,6 +43,7 @@ import sys
 
 from mlship.cli.main import main
 
+CONFIG = $config
 FLAGS = (
 $flags
 )
@@ -50,7 +51,7 @@ BATCH = (
 $arguments
 )
 
-sys.argv = ["mlship", "--config", f"{sys.argv[1]}/$config", *FLAGS, *BATCH]
+sys.argv = ["mlship", "--config", f"{sys.argv[1]}/{CONFIG}", *FLAGS, *BATCH]
 main()
 ''')
 _ANYWHERE: Final = {"local": "local[*]", "spark": "spark://HOST:7077", "k8s": "k8s://https://HOST"}
@@ -104,7 +105,7 @@ def render(
         help="\n".join(f"# {line}".rstrip() for line in text.splitlines()),
         flags=_literals([part for flag in flags for part in ("--set", flag)]),
         arguments=_literals(arguments),
-        config=config,
+        config=repr(config),
     )
 
 
