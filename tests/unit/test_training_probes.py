@@ -1,5 +1,6 @@
 """What probes find, what they may not find, and what they cost."""
 
+import faulthandler
 import os
 import time
 from pathlib import Path
@@ -301,7 +302,7 @@ def test_form_that_ends_its_process_is_not_used(
 
     def prove(trial: Trial, model: Model, computation: Computation) -> dict[int, str]:
         if model.format == "onnx":
-            os.abort()  # as onnxruntime does when it looks for the neighbours of a huge number
+            abort()  # as onnxruntime does when it looks for the neighbours of a huge number
         return own(trial, model, computation)
 
     monkeypatch.setattr(convert, "prove", prove)
@@ -312,10 +313,15 @@ def test_form_that_ends_its_process_is_not_used(
     assert "exit code -6" in trained.notes[0]
 
 
+def abort() -> None:
+    faulthandler.disable()  # pytest's, which would print a trace
+    os.abort()
+
+
 def test_what_a_child_raises_or_ends_with_is_told() -> None:
     assert conversion.in_child(lambda: {1: "one"}, "the trial") == {1: "one"}
     with pytest.raises(NotConvertedError, match="the trial ended its process with exit code -6"):
-        conversion.in_child(os.abort, "the trial")
+        conversion.in_child(abort, "the trial")
     with pytest.raises(NotConvertedError, match="division"):
         conversion.in_child(lambda: 1 // 0, "the trial")
 
