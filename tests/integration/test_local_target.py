@@ -65,6 +65,7 @@ def test_a_killed_replica_comes_back_and_no_request_fails_meanwhile(local: Place
     local.route({slot: 100})
     before = local.running.replicas[0]
     os.kill(before.process.pid, signal.SIGKILL)
+    until(lambda: not is_alive(before.process))
     with load(local.target.routes().endpoint) as requests:
         until(lambda: local.running.replicas[0].process != before.process)
         until(lambda: ready(local, slot) == 2)
