@@ -50,8 +50,8 @@ _KINDS: Final = {
 }
 """What the command line of each kind of process has; the first that fits counts."""
 _FATAL: Final = ("driver", "session", "command")
-_PARALLEL: Final = 3
-"""Two tasks run, and one is queued."""
+_PARALLEL: Final = 2
+"""The tasks that run at the same time."""
 _ENDING: Final = 120.0
 """Seconds: an executor that is starting looks for its driver first."""
 _CONTROL: Final = """

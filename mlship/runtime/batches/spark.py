@@ -90,8 +90,9 @@ def _answer_all(session: Any, replies: Replies, archive: str) -> None:
     """Answer the requests on stdin until it ends."""
     ask = _asking(session, archive)
     decode = msgspec.json.Decoder(Request).decode
-    # A thread waits for each task that can run at the same time, and one more is always queued.
-    threads = ThreadPoolExecutor(session.sparkContext.defaultParallelism + 1)
+    # A thread waits for each task that can run at the same time. One more that is queued would
+    # be written before the end of the one before is noted: two parts to score again after a crash.
+    threads = ThreadPoolExecutor(session.sparkContext.defaultParallelism)
     with os.fdopen(0, "rb", closefd=False) as lines:
         for line in lines:
             if line.strip():  # Spark does not care which requests belong together
