@@ -10,8 +10,9 @@ that is published is compared row for row with one in processes that nobody dist
 of a killed command must end by itself.
 
 The control does without the protocol, as a script might: tasks of Spark append the rows of their
-files to one file. Its workers and executors are killed so often, while rows are written. Rows are
-there twice, since Spark runs again what was killed.
+files to one file, each row after 5 ms, so that a kill meets a file half-way. Its workers and
+executors are killed so often, while rows are written. Rows are there twice, since Spark runs again
+what was killed.
 """
 
 import argparse
@@ -55,7 +56,7 @@ _PARALLEL: Final = 2
 _ENDING: Final = 120.0
 """Seconds: an executor that is starting looks for its driver first."""
 _CONTROL: Final = """
-import csv, sys
+import csv, sys, time
 from pathlib import Path
 from pyspark.sql import SparkSession
 lake, out, master = sys.argv[1:]
@@ -65,6 +66,7 @@ def score(paths):
         with open(out, "a", newline="", buffering=1) as file:
             for row in pq.read_table(path).to_pylist():
                 csv.writer(file).writerow([row["key"], row["sepal_length"] > 5.8])
+                time.sleep(0.005)
 builder = SparkSession.builder.master(master).config("spark.ui.enabled", "false")
 for name in ("spark.driver.host", "spark.driver.bindAddress"):
     builder = builder.config(name, "127.0.0.1")
