@@ -18,7 +18,8 @@ to this tree. Errors are printed in one place, `mlship.cli.output`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 
@@ -126,6 +127,12 @@ def shown(address: str) -> str:
     if separator and not rest.startswith("/"):
         rest = rest.rpartition("@")[2]
     return re.sub(r"(password=)[^&]*", r"\1***", f"{scheme}{separator}{rest}")
+
+
+def some(names: Collection[str], most: int = 5) -> str:
+    """Return the first names for a message, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(islice(names, most)) + more
 
 
 def first_line(error: Exception) -> str:

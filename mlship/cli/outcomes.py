@@ -8,7 +8,7 @@ import typer
 
 from mlship.cli import output
 from mlship.cli.session import session
-from mlship.errors import ConfigError
+from mlship.errors import ConfigError, some
 
 if TYPE_CHECKING:
     from mlship.steps.outcome_files import Received
@@ -86,11 +86,9 @@ def feedback(
     corrected = f", {result.corrected} of them corrections" if result.corrected else ""
     output.line(f"{result.new} new outcomes{corrected}, {result.known} already known")
     if result.unknown:
-        shown = ", ".join(result.unknown[:5])
         where = f"{key} not found in the batch" if key else "predictions not found"
-        more = f" and {len(result.unknown) - 5} more" if len(result.unknown) > 5 else ""
         hint = "; if they are about another run, name it with --run" if key and not run else ""
-        output.line(f"{len(result.unknown)} {where}: {shown}{more}{hint}")
+        output.line(f"{len(result.unknown)} {where}: {some(result.unknown)}{hint}")
 
 
 def _received(

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import msgspec
 
 from mlship.domain.bundle import Bundle, Field, Kind
+from mlship.errors import some
 
 _NUMBERS: tuple[Kind, ...] = ("number", "integer")
-_LISTED = 5
 
 
 class Compatibility(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,5 +97,4 @@ def _by_name(fields: Sequence[Field]) -> dict[str, Field]:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(name[:60] for name in names[:_LISTED]) + more
+    return some([name[:60] for name in names])

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NewType
+from typing import IO, Any, NewType
 
 import msgspec
 
@@ -27,10 +27,19 @@ def of_file(path: Path) -> Digest:
     Raises:
         OSError: the file cannot be read.
     """
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+        return of_open(file)
+
+
+def of_open(file: IO[bytes]) -> Digest:
+    """Return the digest of what an open file has from its place on, read in chunks of 1 MiB.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
     return Digest("sha256:" + digest.hexdigest())
 
 

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from mlship.domain.facts import Tested
 from mlship.domain.scores import Slice, Slices
 from mlship.domain.shifts import GREAT, Shift, Shifts
+from mlship.errors import some
 from mlship.reports import formatting
 from mlship.reports.formatting import escaped, folded, interval, number, short, signed, table
 
@@ -174,9 +175,7 @@ def _moved(shift: Shift) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(short(name, 40) for name in names[:10])
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"{shown}{more}"
+    return some([short(name, 40) for name in names], most=10)
 
 
 def _share(share: float) -> str:

@@ -8,6 +8,7 @@ from mlship.domain.commit import named
 from mlship.domain.facts import Tested, Trained
 from mlship.domain.notation import bare
 from mlship.domain.release import Release
+from mlship.errors import some
 from mlship.reports.formatting import short
 
 _PARAMS_MOST: Final = 12
@@ -57,8 +58,7 @@ def _params(params: Mapping[str, Any]) -> str:
     flat = [f"{short(name, 40)}={short(bare(value), 40)}" for name, value in _flat(params)]
     if not flat:
         return "without model.params"
-    more = f" and {len(flat) - _PARAMS_MOST} more" if len(flat) > _PARAMS_MOST else ""
-    return f"with {', '.join(flat[:_PARAMS_MOST])}{more}"
+    return f"with {some(flat, _PARAMS_MOST)}"
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

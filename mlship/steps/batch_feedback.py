@@ -17,14 +17,13 @@ from mlship.domain.batch_outcomes import Answered, Published
 from mlship.domain.bundle import ID
 from mlship.domain.prediction import Prediction
 from mlship.domain.records import Records
-from mlship.errors import NotFoundError, ProjectError
+from mlship.errors import NotFoundError, ProjectError, some
 from mlship.steps.batch import Batching
 from mlship.steps.batch_trace import SLOT
 from mlship.steps.outcome_files import Received
 
 Check = Callable[[Received, Prediction], None]
 """Raises an error if an outcome cannot be the true value of a prediction."""
-_SHOWN = 5
 
 
 class Key(NamedTuple):
@@ -199,12 +198,11 @@ def _by_name(
 
 def nothing_found(key: Key, joined: Joined) -> NotFoundError:
     """Return the error for outcomes of which none is about a row of a batch."""
-    names = ", ".join(name[:60] for name in joined.unknown[:_SHOWN])
-    more = f" and {len(joined.unknown) - _SHOWN} more" if len(joined.unknown) > _SHOWN else ""
+    names = some([name[:60] for name in joined.unknown])
     where = f"the batch {', '.join(joined.looked_in)}"
-    message = f"{where} has no row with this {key.column}: {names}{more}"
+    message = f"{where} has no row with this {key.column}: {names}"
     if not joined.looked_in:
-        message = f"no batch was published before the outcome of {key.column} {names}{more}"
+        message = f"no batch was published before the outcome of {key.column} {names}"
     return NotFoundError(message, hint="name the run that the outcomes are about with --run")
 
 

@@ -9,7 +9,7 @@ import msgspec
 from mlship.domain import truth
 from mlship.domain.prediction import Outcome, Prediction, Taken
 from mlship.domain.records import Records
-from mlship.errors import NotFoundError, ProjectError
+from mlship.errors import NotFoundError, ProjectError, some
 from mlship.steps import batch_feedback
 from mlship.steps.batch import Batching
 from mlship.steps.batch_feedback import Key
@@ -80,10 +80,9 @@ def feedback(
         scored = batch_feedback.by_id(batching, records, outcomes, check)
     result = _taken(pipeline, outcomes, records, scored, check, corrects=corrects)
     if result.unknown and not result.new + result.known:
-        shown = ", ".join(name[:60] for name in result.unknown[:5])
-        more = f" and {len(result.unknown) - 5} more" if len(result.unknown) > 5 else ""
+        names = some([name[:60] for name in result.unknown])
         raise NotFoundError(
-            f"no such predictions in the log of production or in a published batch: {shown}{more}",
+            f"no such predictions in the log of production or in a published batch: {names}",
             hint="copy the id from a response of production, where it ends in .0, or from the "
             "output of a batch",
         )

@@ -1,6 +1,5 @@
 """Data: a path in the project, which DVC or Git LFS may hold, an fsspec URL, a table or a query."""
 
-import hashlib
 import importlib
 import importlib.util
 import shlex
@@ -15,7 +14,6 @@ from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.errors import ConfigError, ProjectError, UnavailableError
 
-_CHUNK: Final = 1 << 20
 _LFS: Final = b"version https://git-lfs.github.com/spec/v1\n"
 _VERSIONS: Final = ("generation", "VersionId", "version_id")
 """What Google Cloud Storage, S3 and Azure call the version of an object in fsspec's `info`."""
@@ -116,11 +114,8 @@ def _digest(root: Path, text: str) -> Digest:
         return digests.of_bytes(queries.rows_of(root, text))
     if version := _version(text):
         return digests.of_value({"address": text, "version": version})
-    digest = hashlib.sha256()
     with opened(root, text) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return Digest("sha256:" + digest.hexdigest())
+        return digests.of_open(file)
 
 
 def _version(text: str) -> str:

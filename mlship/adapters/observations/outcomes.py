@@ -9,7 +9,7 @@ import msgspec
 from mlship.domain.digests import Digest, short
 from mlship.domain.prediction import Outcome, Prediction, Taken, Truth
 from mlship.domain.removal import Selection
-from mlship.errors import ConflictError
+from mlship.errors import ConflictError, some
 
 
 def own(
@@ -37,12 +37,9 @@ def own(
     ids = {name for name, release in pairs if release in releases}
     foreign = {name: release for name, release in pairs if name not in ids}
     if foreign:
-        names = ", ".join(
-            f"{name} by release {short(release)}" for name, release in list(foreign.items())[:5]
-        )
-        more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+        names = some([f"{name} by release {short(release)}" for name, release in foreign.items()])
         raise ConflictError(
-            f"predictions of releases that are not in this project's ledger: {names}{more}",
+            f"predictions of releases that are not in this project's ledger: {names}",
             hint="give these outcomes in the project that made the predictions, with its ledger",
         )
     return ids
@@ -73,7 +70,7 @@ def fresh(
         if name in logged and first.setdefault(name, outcome).value != outcome.value:
             twice[name] = None
     if twice:
-        message = f"predictions have two different outcomes at once: {_some(twice)}"
+        message = f"predictions have two different outcomes at once: {some(twice)}"
         raise ConflictError(message, hint="leave one outcome for each of them")
     new, contradicted = [], dict[str, None]()
     for name, outcome in first.items():
@@ -83,15 +80,10 @@ def fresh(
             contradicted[name] = None
             new.append(msgspec.structs.replace(outcome, is_corrected=True))
     if contradicted and not corrects:
-        message = f"predictions already have another outcome: {_some(contradicted)}"
+        message = f"predictions already have another outcome: {some(contradicted)}"
         hint = "remove them from the file, or correct them with `mlship feedback --correct`"
         raise ConflictError(message, hint=hint)
     return new
-
-
-def _some(names: Collection[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(list(names)[:5]) + more
 
 
 class Shared:

@@ -4,7 +4,6 @@ A part is read only if it has the bytes that were written: its digest is in the 
 output that somebody changed never decides which release is better.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import IO, Any, Final
 
 from mlship.adapters.rows import object_runs
 from mlship.domain import batch as batches
-from mlship.domain import batch_schema, batch_sides
+from mlship.domain import batch_schema, batch_sides, digests
 from mlship.domain.batch import Entry, Manifest
 from mlship.domain.batch_outcomes import Answered
 from mlship.domain.bundle import ID
@@ -120,14 +119,12 @@ def _unchanged(path: str, part: Entry) -> Iterator[IO[bytes]]:
         UnavailableError: it cannot be read.
     """
     with _opened(path) as file:
-        digest = hashlib.sha256()
         try:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            found = digests.of_open(file)
         except OSError as error:
             message = f"cannot read {shown(path)}: {error.strerror or error}"
             raise UnavailableError(message, hint="check the disk or the network") from error
-        if f"sha256:{digest.hexdigest()}" != part.digest:
+        if found != part.digest:
             message = f"{shown(path)} was changed since it was published"
             raise IntegrityError(message, hint=_RESTORE)
         file.seek(0)

@@ -1,15 +1,15 @@
 """Finds one row of a batch again: in its input, and in the outputs."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from mlship.domain import digests
 from mlship.domain.batch import Block
 from mlship.domain.batch_work import Find, Found
 from mlship.domain.bundle import ID, Row
@@ -20,8 +20,6 @@ from mlship.runtime.batches.inspection import inspect
 from mlship.runtime.batches.partition import row_of
 from mlship.runtime.batches.reading import Malformed
 from mlship.runtime.model import Model
-
-_CHUNK: Final = 4 << 20
 
 
 def find(model: Model, request: Find) -> Found:
@@ -73,10 +71,7 @@ def _published(request: Find) -> Iterator[IO[bytes]]:
         message = f"the output {shown(request.output)} is gone"
         raise NotFoundError(message, hint=restore) from error
     with places.opened(request.output) as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-        if f"sha256:{digest.hexdigest()}" != request.published:
+        if digests.of_open(file) != request.published:
             message = f"{shown(request.output)} was changed since it was published"
             raise IntegrityError(message, hint=restore)
         file.seek(0)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import msgspec
 import pyarrow as pa
@@ -17,14 +17,13 @@ import pyarrow.parquet as pq
 
 from mlship import files
 from mlship.domain import batch as batches
+from mlship.domain import digests
 from mlship.domain.batch import OutputFormat
 from mlship.domain.bundle import ID
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError, UnavailableError
 from mlship.runtime.batches.partition import Rejected
 from mlship.runtime.batches.places import fsspec, is_of_driver, is_url
-
-_CHUNK: Final = 4 << 20
 
 
 class Outputs:
@@ -231,12 +230,7 @@ def _parquet_writer(
 
 
 def _digest_of(path: Path) -> tuple[Digest, int]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return Digest(f"sha256:{digest.hexdigest()}"), size
+    return digests.of_file(path), path.stat().st_size
 
 
 @contextmanager
