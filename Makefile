@@ -9,15 +9,15 @@ PACKAGES := --constraint constraints.txt --editable ".[all]" --group dev
 # Modules of tests are compiled once, not by each worker, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-# How many tests run at the same time, one for each core: make unit WORKERS=4.
+# How many tests run at the same time: make unit WORKERS=4.
 WORKERS ?=
+AT_ONCE := auto
 PYTEST := $(BIN)/python -m pytest
 GROUPED := --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 QUICK := -m "not slow and not fits"
-PARALLEL = --numprocesses $(or $(WORKERS),auto) $(GROUPED)
-# Thousands of quick tests: what pytest-xdist does around a test takes longer than most of them.
+PARALLEL = --numprocesses $(or $(WORKERS),$(AT_ONCE)) $(GROUPED)
 # Libraries of macOS do not survive a fork.
-FORKS = -p tests.harness.forks --forks $(or $(WORKERS),auto)
+FORKS = -p tests.harness.forks --forks $(or $(WORKERS),$(AT_ONCE))
 SPREAD = $(if $(filter Linux,$(shell uname)),$(FORKS),$(PARALLEL))
 # What the unit tests cover: make test COVERAGE=1 measures them where it runs them.
 COVERAGE ?=
@@ -48,11 +48,12 @@ check: $(READY) ## lint, types, unit tests, architecture and docs: what to run b
 	$(PYTEST) $(SPREAD) $(QUICK) tests/unit tests/architecture tests/docs
 
 # Four workers on two cores: tests wait for pods and servers half of the time.
+test: AT_ONCE := 4
 test: $(READY) ## everything, lint too, with whatever services this machine has
-	$(PYTEST) --numprocesses $(or $(WORKERS),4) $(GROUPED) $(if $(COVERAGE),$(MEASURED))
+	$(PYTEST) $(SPREAD) $(if $(COVERAGE),$(MEASURED))
 
 coverage: $(READY) ## the tests of make unit and trainings, measured: fails where they cover less than pyproject.toml says
-	$(PYTEST) $(PARALLEL) -m "not slow" $(MEASURED)term:skip-covered tests/unit
+	$(PYTEST) $(SPREAD) -m "not slow" $(MEASURED)term:skip-covered tests/unit
 
 lint: $(READY) ## ruff and mypy, as tests/architecture runs them too
 	$(BIN)/ruff check .

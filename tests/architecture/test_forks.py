@@ -1,5 +1,7 @@
-"""The workers of `make unit` report what pytest without workers would, and lose no test."""
+"""The workers of tests report what pytest without workers would, and lose no test."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,35 @@ def test_is_skipped(): pass
 @pytest.mark.xfail(strict=True)
 def test_is_expected_to_fail(): assert False
 """
+MEASURED = """
+def one():
+    return 1
+def two():
+    return 2
+def three():
+    return 3
+"""
+MEASURING = """
+import pytest
+import measured
+
+def test_one(): assert measured.one() == 1
+def test_two(): assert measured.two() == 2
+@pytest.mark.no_cover
+def test_three(): assert measured.three() == 3
+"""
+SERVER = """
+import pathlib
+import pytest
+
+@pytest.fixture(scope="module")
+def server():
+    yield
+    pathlib.Path(__file__).with_name("ended").touch()
+
+def test_fails(server): assert False
+def test_after(server): pass
+"""
 CRASH = """
 import os
 def test_before(): pass
@@ -37,6 +68,7 @@ def run(folder: Path, *options: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *workers, *options, str(folder)],
         cwd=ROOT,
+        env={**os.environ, "COVERAGE_FILE": str(folder / ".coverage")},
         capture_output=True,
         text=True,
         check=False,
@@ -67,3 +99,24 @@ def test_the_first_failure_may_end_the_run(tmp_path: Path) -> None:
     code, output = run(tmp_path, "--exitfirst")
     assert code == 1
     assert "stopping after 1 failures" in output
+
+
+def test_fixtures_end_when_a_failure_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "test_server.py").write_text(SERVER)
+    code, _ = run(tmp_path, "--exitfirst")
+    assert code == 1
+    assert (tmp_path / "ended").exists()
+
+
+def test_each_worker_measures_what_its_tests_run(tmp_path: Path) -> None:
+    (tmp_path / "measured.py").write_text(MEASURED)
+    (tmp_path / "test_measured.py").write_text(MEASURING)
+    report = tmp_path / "report.json"
+    (tmp_path / "coveragerc").touch()
+    options = (f"--cov={tmp_path}", f"--cov-config={tmp_path / 'coveragerc'}")
+    code, _ = run(tmp_path, *options, f"--cov-report=json:{report}")
+    assert code == 0
+    files = json.loads(report.read_bytes())["files"]
+    (measured,) = (files[name] for name in files if name.endswith("/measured.py"))
+    executed = {name: bool(of["executed_lines"]) for name, of in measured["functions"].items()}
+    assert executed == {"one": True, "two": True, "three": False, "": True}

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.harness import variables, warm
+from tests.harness import forks, variables, warm
 
 _PAUSE = 0.05
 
@@ -80,7 +80,7 @@ def output(
 @functools.cache
 def process() -> warm.Warm:
     """Return the warm processes of this run of tests; the first worker that asks starts them."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+    run = os.environ.get(forks.RUN) or os.environ.get("PYTEST_XDIST_TESTRUNUID") or os.getpid()
     name = f"mlship-tests-{run}"
     for kind, seed in warm.SEEDS.items():
         # Between the two, another worker may have begun to start it, or it may have ended.

@@ -1,9 +1,9 @@
 """A plugin of pytest whose workers are forks: tests are collected once, results are few messages.
 
-`python -m pytest -p tests.harness.forks --forks auto` runs quick tests. pytest-xdist imports and
-collects in each worker, and exchanges several messages for each phase of a test, which takes
-longer than most unit tests. Here each worker takes the next group of tests (`xdist_group`, or a
-single test without one) until none is left; the process that collected them reports.
+pytest-xdist imports and collects in each worker, and exchanges several messages for each phase of
+a test, which takes longer than most unit tests. Here, with `-p tests.harness.forks --forks auto`,
+each worker takes the next group of tests (`xdist_group`, or a single test without one) until none
+is left; the process that collected them reports. With pytest-cov, each worker measures, too.
 """
 
 import contextlib
@@ -16,7 +16,10 @@ from multiprocessing.context import ForkProcess
 from typing import Any
 
 import pytest
+from coverage import Coverage
 
+RUN = "TEST_RUN"
+"""Names the run in the environment of its workers."""
 _CONTEXT = multiprocessing.get_context("fork")
 _MOST = 4
 _SECONDS = 0.5
@@ -45,6 +48,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     # Otherwise each worker would empty the folder that another one uses.
     config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    os.environ[RUN] = str(os.getpid())
     run = _Run(session)
     workers = run.start(number)
     try:
@@ -54,8 +58,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
                 if not run.receive(connection):
                     run.ended(*workers.pop(connection))
     finally:
+        run.stop()
         for process, _ in workers.values():
-            process.terminate()
+            process.join()
     run.check()
     return True
 
@@ -67,6 +72,7 @@ class _Run:
         self._session = session
         self._groups = _groups(session.items)
         self._taken = _CONTEXT.Value("l", 0)
+        self._is_stopped = _CONTEXT.Value("b", False, lock=False)
         self._finished = 0
 
     def start(self, number: int) -> dict[Connection, tuple[ForkProcess, Any]]:
@@ -80,6 +86,10 @@ class _Run:
             sending.close()
             workers[receiving] = (process, current)
         return workers
+
+    def stop(self) -> None:
+        """Let each worker begin no further test."""
+        self._is_stopped.value = True
 
     def receive(self, connection: Connection) -> bool:
         """Report results of a worker; return whether it may send more."""
@@ -123,6 +133,7 @@ class _Run:
         config.pluginmanager.unregister(name="terminalreporter")
         results = _Results(config, sending)
         config.pluginmanager.register(results)
+        measured = _measured(config)
         places = {item: place for place, item in enumerate(self._session.items)}
         items = self._items()
         item = next(items, None)
@@ -130,11 +141,17 @@ class _Run:
             while item is not None:
                 following = next(items, None)
                 current.value = places[item]
+                if measured:
+                    measured.switch(is_on=item.get_closest_marker("no_cover") is None)
                 config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 results.finish()
-                if self._session.shouldfail or self._session.shouldstop:
+                if self._session.shouldfail or self._session.shouldstop or self._is_stopped.value:
                     break
                 item = following
+        # Servers of fixtures must end, too, where the last test was not the last one.
+        self._session._setupstate.teardown_exact(None)
+        if measured:
+            measured.save()
         results.send()
 
     def _items(self) -> Iterator[pytest.Item]:
@@ -146,6 +163,24 @@ class _Run:
             if place >= len(self._groups):
                 return
             yield from self._groups[place]
+
+
+class _Measured:
+    """The coverage of a worker, of whole tests, in a file that pytest-cov combines with others."""
+
+    def __init__(self, coverage: Coverage) -> None:
+        self._coverage, self._is_on = coverage, False
+
+    def switch(self, *, is_on: bool) -> None:
+        """Measure what follows, or not."""
+        if is_on != self._is_on:
+            self._is_on = is_on
+            (self._coverage.start if is_on else self._coverage.stop)()
+
+    def save(self) -> None:
+        """Write what was measured."""
+        self.switch(is_on=False)
+        self._coverage.save()
 
 
 class _Results:
@@ -184,6 +219,23 @@ def _groups(items: list[pytest.Item]) -> list[list[pytest.Item]]:
         mark = item.get_closest_marker("xdist_group")
         groups.setdefault(mark.args[0] if mark else item, []).append(item)
     return list(groups.values())
+
+
+def _measured(config: pytest.Config) -> _Measured | None:
+    """Take over from pytest-cov, which would go on with the measurement that it forked with."""
+    plugin = config.pluginmanager.unregister(name="_cov")
+    if plugin is None or plugin.cov_controller is None:
+        return None
+    plugin.cov_controller.cov.stop()
+    options = config.option
+    return _Measured(
+        Coverage(
+            data_suffix=True,
+            config_file=options.cov_config,
+            source=plugin.cov_controller.cov_source,
+            branch=options.cov_branch,
+        )
+    )
 
 
 def _capture_apart(config: pytest.Config) -> None:

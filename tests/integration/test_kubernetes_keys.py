@@ -52,7 +52,9 @@ def configured(place: Cluster) -> Config:
         CONFIG,
         gates=GatesConfig(container=False),
         image=ImageConfig(
-            repository=f"{REGISTRY}/mlship-tests/iris", base=f"{REGISTRY}/library/python:3.11-slim"
+            # Not one that is used again: a statement about the same release would be found there.
+            repository=f"{REGISTRY}/mlship-tests/{place.namespace}",
+            base=f"{REGISTRY}/library/python:3.11-slim",
         ),
         targets={"production": production},
         store=StoreConfig(kind="directory"),
