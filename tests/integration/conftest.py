@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlship.adapters.checkout import jobs, predictor
+from mlship.adapters.checkout import children, jobs, predictor
 from tests.harness import commands
 from tests.mistakes.starts import Starts
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _warm_trainings(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let trainings and predictions fork from the warm processes, those of fixtures too."""
+    """Let trainings, predictions and projects' tests be forks, those that fixtures start too."""
     with pytest.MonkeyPatch.context() as patch:
         if not request.node.get_closest_marker("cold"):
             for place, replaced in commands.process().places():
@@ -24,7 +24,7 @@ def _warm_trainings(request: pytest.FixtureRequest) -> Iterator[None]:
 def _cold_trainings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let them be processes of their own, from the start of Python on, in tests marked `cold`."""
     if request.node.get_closest_marker("cold"):
-        for place in (jobs, predictor):
+        for place in (children, jobs, predictor):
             monkeypatch.setattr(place, "subprocess", subprocess)
 
 
