@@ -233,6 +233,8 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
 def _prepare(kind: Kind) -> bytes:
     """Import what forks find imported; return a new database of MLflow for those that make one."""
     gc.disable()
+    # First: it asks all modules that are there for the names of functions that know none.
+    trust.skops_io()
     database = b""
     if kind == "commands":
         database = _database()
@@ -242,7 +244,6 @@ def _prepare(kind: Kind) -> bytes:
     else:
         for module in _OF_PREDICTIONS:
             importlib.import_module(module)
-        trust.skops_io()
     gc.freeze()
     gc.enable()
     return database
