@@ -4,11 +4,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.harness import shim
+from tests.harness import commands, shim
+from tests.harness.workflows import SOURCE
 
 ROOT = Path(__file__).parents[2]
 ACT = Path(sys.executable).with_name("act")
@@ -30,6 +31,21 @@ exit 2
 """
 _TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROGRAM = '#!/bin/sh\nexec {argv} "$@"\n'
+
+
+def init(folder: Path, *arguments: str, sets: Collection[str] = ()) -> None:
+    """Run `mlship init` for a project, whose jobs install mlship from `SOURCE`.
+
+    Args:
+        folder: that of the project.
+        arguments: the command's own.
+        sets: settings for its workflows, each as `--set` takes it.
+    """
+    given = [f"--set={setting}" for setting in (f"workflows.mlship={SOURCE}", *sets)]
+    done = commands.run(
+        *(*given, "init", str(folder), *arguments, "--yes"), folder=ROOT, environment=os.environ
+    )
+    assert done.returncode == 0, done.stderr
 
 
 class Took(NamedTuple):
@@ -58,7 +74,7 @@ class Runner:
         environment: added to that of the jobs.
         installs: whether jobs install what they need, each with a cache of its own; else they
             find it here.
-        is_cold: commands of mlship are processes of their own, from the start of Python on.
+        cold: the commands of mlship that are processes of their own, from the start of Python on.
     """
 
     def __init__(
@@ -68,7 +84,7 @@ class Runner:
         environment: Mapping[str, str],
         *,
         installs: bool = False,
-        is_cold: bool = False,
+        cold: Collection[str] = (),
     ) -> None:
         self.repository, self.home = repository, home
         self.artifacts, self.installed = home / "artifacts", home / "installed"
@@ -77,12 +93,12 @@ class Runner:
         programs.mkdir(parents=True)
         texts = {"python": _PROGRAM.format(argv=sys.executable)}
         if not installs:
-            texts |= {"uv": _UV, "mlship": _PROGRAM.format(argv=f"{sys.executable} -m mlship")}
+            texts |= {"uv": _UV}
         for name, text in texts.items():
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
-        if not installs and not is_cold:
-            shim.write(programs / "mlship")
+        if not installs:
+            shim.write(programs / "mlship", cold)
         trusted = {name: os.environ[name] for name in _TRUSTED if name in os.environ}
         here = trusted if installs else {"PYTHONPATH": str(ROOT)}
         self._environment = {

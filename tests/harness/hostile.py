@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,13 +18,11 @@ from typing import Any
 import yaml
 from markdown_it import MarkdownIt
 
-from tests.harness.act import Ran, Runner
+from tests.harness.act import Ran, Runner, init
 from tests.harness.pictures import png
 from tests.harness.runner_commands import Command, obeyed
-from tests.harness.workflows import SOURCE
 from tests.stand_ins.github_state import State
 
-ROOT = Path(__file__).parents[2]
 REPOSITORY = "ada/iris"
 
 _TOUCH = "touch $HOME/pwn-$GITHUB_ACTION"
@@ -100,11 +97,9 @@ def write(repository: Path, places: Path) -> str:
         repository: where it is to be.
         places: a folder for ledger and store, which its jobs share.
     """
-    argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}"]
     # The ledger is one that jobs share, so that what the code of a branch says is claimed there.
-    argv += ["--set", f"ledger.uri={places / 'ledger'}", "--set", "workflows.public_data=true"]
-    argv += ["init", str(repository), "--example", "iris", "--yes"]
-    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    sets = (f"ledger.uri={places / 'ledger'}", "workflows.public_data=true")
+    init(repository, "--example", "iris", sets=sets)
     _rename(repository)
     (repository / "data" / "test.csv").rename(repository / "data" / f"{FILE}.csv")
     unit = repository / "tests" / "unit"

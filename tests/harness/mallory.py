@@ -6,14 +6,12 @@ place of `mlship` in the rest of its job, and forges what the job hands over.
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 import yaml
 
-from tests.harness.workflows import SOURCE
+from tests.harness.act import init
 
-ROOT = Path(__file__).parents[2]
 REPOSITORY = "ada/iris"
 BRANCH = "feature/petals"
 COMMENT = "mlship: this release is approved"
@@ -21,6 +19,7 @@ COMMENT = "mlship: this release is approved"
 _ATTACK = '''
 import json
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -68,9 +67,11 @@ def attack():
     folder = Path(found["RUNNER_TEMP"]) / "mallory"
     folder.mkdir(exist_ok=True)
     script = folder / "mlship"
+    if script.exists():
+        return
     script.write_text(
         "#!/bin/sh\\n"
-        f"{sys.executable} -m mlship \\"$@\\" || exit $?\\n"
+        f"{shutil.which('mlship', path=found['PATH'])} \\"$@\\" || exit $?\\n"
         f"[ \\"$1\\" != export-evidence ] || exec {sys.executable} {FORGE} \\"$FOLDER\\"\\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -133,11 +134,8 @@ def write(repository: Path, server: str, pull: int) -> str:
         server: the address of tracking server and registry.
         pull: the pull request that the attack comments on.
     """
-    argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}"]
-    argv += ["--set", "ledger.kind=mlflow", "--set", "workflows.report=github"]
-    argv += ["--set", "workflows.public_data=true"]
-    argv += ["init", str(repository), "--example", "iris", "--yes"]
-    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    sets = ("ledger.kind=mlflow", "workflows.report=github", "workflows.public_data=true")
+    init(repository, "--example", "iris", sets=sets)
     settings = repository / "mlship.yaml"
     values = yaml.safe_load(settings.read_text())
     values["ledger"] = {"kind": "mlflow", "uri": server}

@@ -7,6 +7,7 @@ when Python starts or a library is imported becomes a process of its own, as in 
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.harness import commands, variables, warm
@@ -20,7 +21,7 @@ at_import = {{
     for name, value in os.environ.items()
     if name.startswith({prefixes!r}) and name not in {passed!r} and not value.endswith({utf_8!r})
 }}
-if at_import != fixed:
+if at_import != fixed or not {cold!r}.isdisjoint(sys.argv[1:]):
     os.execv(sys.executable, [sys.executable, "-m", "mlship", *sys.argv[1:]])
 call = {{
     "program": "mlship",
@@ -43,14 +44,20 @@ sys.exit(code)
 """
 
 
-def write(file: Path) -> None:
-    """Write the program to a file that can be executed."""
+def write(file: Path, cold: Collection[str] = ()) -> None:
+    """Write the program to a file that can be executed.
+
+    Args:
+        file: where it is to be.
+        cold: the commands that become processes of their own.
+    """
     process = commands.process()
     text = _TEXT.format(
         python=sys.executable,
         prefixes=variables.AT_IMPORT,
         passed=variables.PASSED,
         utf_8=variables.UTF_8,
+        cold=frozenset(cold),
         fixed=variables.at_import(os.environ),
         address=warm.address(process.name, "commands"),
     )

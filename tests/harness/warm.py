@@ -194,6 +194,7 @@ class Warm:
         kept = ("PIPE", "STDOUT", "TimeoutExpired")
         names = {name: getattr(subprocess, name) for name in kept}
         yield jobs, SimpleNamespace(Popen=self.popen, **names)
+        yield children, SimpleNamespace(Popen=self.popen, **names)
         yield predictor, SimpleNamespace(Popen=self.predict)
 
 
@@ -218,8 +219,6 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
     if call.program == "pytest":
         _end(_tests)
     if call.program == "mlship":
-        kept = {name: getattr(subprocess, name) for name in ("PIPE", "STDOUT")}
-        children.__dict__["subprocess"] = SimpleNamespace(Popen=Warm(name).popen, **kept)
         library.__dict__["create_database"] = functools.partial(_copy, database)
         if state := given.get("XDG_STATE_HOME"):  # a folder of the run's own: see conftest.py
             layers.share(Path(state, "layers"), given)
@@ -234,6 +233,8 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
 def _prepare(kind: Kind) -> bytes:
     """Import what forks find imported; return a new database of MLflow for those that make one."""
     gc.disable()
+    # First: it asks all modules that are there for the names of functions that know none.
+    trust.skops_io()
     database = b""
     if kind == "commands":
         database = _database()
@@ -243,7 +244,6 @@ def _prepare(kind: Kind) -> bytes:
     else:
         for module in _OF_PREDICTIONS:
             importlib.import_module(module)
-        trust.skops_io()
     gc.freeze()
     gc.enable()
     return database

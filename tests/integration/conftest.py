@@ -1,19 +1,31 @@
 """What integration tests share: a warm process, and projects that were carried so far once."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from mlship.adapters.checkout import children, jobs, predictor
 from tests.harness import commands
 from tests.mistakes.starts import Starts
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _warm_trainings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let trainings, predictions and projects' tests be forks, those that fixtures start too."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.node.get_closest_marker("cold"):
+            for place, replaced in commands.process().places():
+                patch.setattr(place, "subprocess", replaced)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _warm_trainings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let trainings and predictions fork from the warm processes, but in tests marked `cold`."""
-    if not request.node.get_closest_marker("cold"):
-        for place, replaced in commands.process().places():
-            monkeypatch.setattr(place, "subprocess", replaced)
+def _cold_trainings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let them be processes of their own, from the start of Python on, in tests marked `cold`."""
+    if request.node.get_closest_marker("cold"):
+        for place in (children, jobs, predictor):
+            monkeypatch.setattr(place, "subprocess", subprocess)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""The user's tests as they are run and counted."""
+"""The user's tests as they are run and counted.
+
+Tests marked `cold` are about the process itself, or what it imports and leaves behind.
+"""
 
 import importlib.util
 import os
@@ -71,6 +74,7 @@ def with_tests(named: Any) -> Config:
     return layers.resolve([layers.Layer(name="mlship.yaml", values=values)]).config
 
 
+@pytest.mark.cold
 def test_counts_and_reasons(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("x = 1\n")
     # A configuration above the project's folder is not the project's.
@@ -93,6 +97,7 @@ def test_counts_and_reasons(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".pytest_cache"))
 
 
+@pytest.mark.cold
 def test_tests_leave_nothing_that_makes_the_tree_dirty_or_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +178,7 @@ def test_skipped_tests_are_counted_and_prove_nothing(tmp_path: Path) -> None:
     assert check.text == "unit tests: 0 passed, 0 failed, 2 skipped"
 
 
+@pytest.mark.cold
 def test_a_test_that_ends_pytest_is_a_failure_that_says_so(tmp_path: Path) -> None:
     found = run(tmp_path, "import os\ndef test_one(): os._exit(0)\n")
     assert "ended with exit code 0 before it had run the tests" in found.failures[0]
@@ -203,11 +209,13 @@ def test_no_pytest_is_an_error_with_what_to_install(
     assert caught.value.hint == "pip install pytest"
 
 
+@pytest.mark.cold
 def test_a_crash_is_named_by_its_signal(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="was killed by SIGKILL"):
         run(tmp_path, "import os\ndef test_x(): os.kill(os.getpid(), 9)\n")
 
 
+@pytest.mark.cold
 def test_what_is_tested_is_the_source_and_not_a_cached_file_of_another(tmp_path: Path) -> None:
     source = tmp_path / "own.py"
     source.write_text("x = 1\n")

@@ -1,7 +1,9 @@
 """`mlship fetch-data` with the real dvc: what comes, and who is asked for it."""
 
+import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,17 @@ workflows: {dvc: [assets/words.txt]}
 STAGE = "stages: {prepare: {cmd: cp data/train.csv prepared.csv, outs: [prepared.csv]}}\n"
 
 
+@dataclasses.dataclass(frozen=True)
 class Project:
     """A project whose data DVC keeps, as its author has it and as a job checks it out."""
 
-    def __init__(self, top: Path) -> None:
-        self.home, self.storage = top / "home", top / "storage"
-        self.desk, self.checkout = top / "desk", top / "checkout"
+    home: Path
+    storage: Path
+    desk: Path
+    checkout: Path
+
+    def begin(self) -> None:
+        """Write the project, and put its data into the storage."""
         for folder in (self.home, self.storage, self.desk / "data", self.desk / "assets/more"):
             folder.mkdir(parents=True)
         git("init", "-q", "-b", "main", at=self.desk)
@@ -42,6 +49,17 @@ class Project:
         said = self.dvc("push")
         assert "pushed" in said, said
         self.commit("Keep the data by DVC")
+
+    def copy(self, top: Path) -> "Project":
+        """Return a copy with the same storage, which no test writes to."""
+        shutil.copytree(self.desk, top / "desk", symlinks=True)
+        return dataclasses.replace(self, desk=top / "desk", checkout=top / "checkout")
+
+    def configure(self, folder: Path, file: str, **options: str) -> None:
+        """Set the options of the storage, in a file that DVC reads."""
+        lines = ["[core]", "remote = storage", "['remote \"storage\"']"]
+        lines += [f"{name} = {value}" for name, value in options.items()]
+        (folder / ".dvc" / file).write_text("\n".join(lines))
 
     def dvc(self, *arguments: str, at: Path | None = None) -> str:
         return dvc.run(at or self.desk, *arguments, home=self.home)
@@ -71,10 +89,18 @@ class Project:
         }
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Project:
     dvc.program()
-    return Project(tmp_path)
+    top = tmp_path_factory.mktemp("data")
+    made = Project(top / "home", top / "storage", top / "desk", top / "checkout")
+    made.begin()
+    return made
+
+
+@pytest.fixture
+def project(begun: Project, tmp_path: Path) -> Project:
+    return begun.copy(tmp_path)
 
 
 EXPECTED = {
@@ -110,9 +136,8 @@ def test_the_password_goes_where_the_workflow_says_whatever_a_branch_says(
 ) -> None:
     options = ("--option=auth=basic", "--option=user=ci")
     with dvc.serving(project.storage) as ours, dvc.serving(tmp_path / "nothing") as evil:
-        project.dvc("remote", "add", "-q", "--force", "--default", "storage", evil.url)
-        for name, value in (("auth", "basic"), ("user", "ci"), ("ask_password", "false")):
-            project.dvc("remote", "modify", "-q", "storage", name, value)
+        basic = {"auth": "basic", "user": "ci", "ask_password": "false"}
+        project.configure(project.desk, "config", url=evil.url, **basic)
         project.commit("Ask somebody else")
         code, said = project.fetch(ours.url, *options, DVC_PASSWORD=dvc.PASSWORD)
         assert code == 0, said
@@ -120,10 +145,7 @@ def test_the_password_goes_where_the_workflow_says_whatever_a_branch_says(
         assert set(ours.asked) == {dvc.PASSWORD}
         assert evil.asked == []
         # The control: dvc in the checkout, where a job would have written the password.
-        project.dvc(
-            *("remote", "modify", "--local", "storage", "password", dvc.PASSWORD),
-            at=project.checkout,
-        )
+        project.configure(project.checkout, "config.local", password=dvc.PASSWORD)
         project.dvc("fetch", at=project.checkout)
         assert dvc.PASSWORD in evil.asked
 

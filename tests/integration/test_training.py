@@ -15,7 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.adapters.checkout.children import Answer, ScoreRequest
+from mlship.adapters.checkout import jobs
+from mlship.adapters.checkout.children import ScoreRequest
+from mlship.adapters.checkout.jobs import Jobs
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.config import installation
@@ -258,48 +260,25 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def start(root: Path, setting: Config, seed: str) -> subprocess.Popen[bytes]:
-    question, reply = root / f"question{seed}.json", root / f"answer{seed}.json"
-    question.write_bytes(msgspec.json.encode(request(root, setting, seed), enc_hook=str))
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "mlship.training", "train", str(question), str(reply)],
-        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-
-
-def finish(process: subprocess.Popen[bytes], root: Path, seed: str) -> Trained:
-    # Its stdin must stay open while it works.
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdout.read()
-    assert process.wait() == 0
-    process.stdin.close()
-    process.stdout.close()
-    answer = msgspec.json.decode((root / f"answer{seed}.json").read_bytes(), type=Answer)
-    assert answer.fault is None
-    return msgspec.json.decode(answer.value, type=Trained)
-
-
-def test_same_inputs_give_the_same_onnx_bundle_elsewhere(made: Made, tmp_path: Path) -> None:
-    root = write(tmp_path)
-    again = finish(start(root, settings(), "1"), root, "1")
-    assert (again.bundle, again.format) == (made.digest, "onnx")
-    assert bytes_of(root / "out" / "1") == bytes_of(made.folder)
-
-
-def test_same_inputs_give_the_same_skops_bundle_in_two_processes(tmp_path: Path) -> None:
-    root = write(tmp_path)
+def test_same_inputs_give_the_same_bundles_elsewhere(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another folder, and in a process of its own with another hash seed."""
+    here, elsewhere = write(tmp_path / "here"), write(tmp_path / "elsewhere")
     model = msgspec.structs.replace(settings().model, train="pipeline:semi")
-    setting = msgspec.structs.replace(settings(), model=model)
-    started = [(seed, start(root, setting, seed)) for seed in ("1", "2")]
-    one, two = (finish(process, root, seed) for seed, process in started)
+    semi = msgspec.structs.replace(settings(), model=model)
+    one = Jobs(here, os.environ).ask("train", request(here, semi), Trained)
+    monkeypatch.setattr(jobs, "_PROCESS_SEED", {"PYTHONHASHSEED": "1"})
+    monkeypatch.setattr(jobs, "subprocess", subprocess)
+    process = Jobs(elsewhere, os.environ)
+    two = process.ask("train", request(elsewhere, semi), Trained)
     assert one == two
     assert one.format == "skops"
     assert "LabelSpreading" in one.notes[0]
-    assert bytes_of(root / "out" / "1") == bytes_of(root / "out" / "2")
+    assert bytes_of(here / "out" / "bundle") == bytes_of(elsewhere / "out" / "bundle")
+    again = process.ask("train", request(elsewhere, settings(), "onnx"), Trained)
+    assert (again.bundle, again.format) == (made.digest, "onnx")
+    assert bytes_of(elsewhere / "out" / "onnx") == bytes_of(made.folder)
 
 
 def crash(body: str) -> str:
@@ -322,14 +301,24 @@ CRASHES: dict[str, tuple[str, type[Exception], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ChildTrainer]:
+    """A project whose code each test writes, with one process of its own for the trainings."""
+    root = write(tmp_path_factory.mktemp("dying") / "p")
+    return root, ChildTrainer(root, config(), Notes())
+
+
 @pytest.mark.cold
 @pytest.mark.parametrize("name", CRASHES)
-def test_a_training_that_dies_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+def test_a_training_that_dies_leaves_nothing_behind(
+    name: str, dying: tuple[Path, ChildTrainer], tmp_path: Path
+) -> None:
     body, kind, said = CRASHES[name]
-    write(tmp_path / "p", crash(body))
+    root, trainer = dying
+    write(root, crash(body))
     into = tmp_path / "out" / "bundle"
     with pytest.raises(kind, match=f"(?s){said}"):
-        ChildTrainer(tmp_path / "p", config(), Notes()).train(into)
+        trainer.train(into)
     assert list(into.parent.iterdir()) == []
 
 
@@ -375,9 +364,12 @@ def test_predictions_are_rated_in_another_process_with_few_variables(
 
 
 @pytest.mark.cold
-def test_a_training_sees_nothing_of_the_one_before(tmp_path: Path) -> None:
+def test_a_training_sees_nothing_of_the_one_before(
+    dying: tuple[Path, ChildTrainer], tmp_path: Path
+) -> None:
     body = "import pandas; assert not hasattr(pandas, 'left'); pandas.left = 1; raise ValueError"
-    trainer = ChildTrainer(write(tmp_path / "p", crash(body)), config(), Notes())
+    root, trainer = dying
+    write(root, crash(body))
     for _ in range(2):
         with pytest.raises(ProjectError, match="ValueError"):
             trainer.train(tmp_path / "out" / "bundle")
@@ -449,17 +441,31 @@ def wait_for(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
+COMMAND = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import msgspec
+from mlship.adapters.checkout.trainer import ChildTrainer
+from mlship.config.project import Config
+setting = msgspec.json.decode(sys.argv[1], type=Config)
+trainer = ChildTrainer(Path(sys.argv[2]), setting, SimpleNamespace(note=print))
+trainer.train(Path(sys.argv[3]))
+"""
+
+
+def command_line(root: Path, into: Path) -> list[str]:
+    """Return a command that trains, and imports nothing else for it."""
+    setting = msgspec.json.encode(config(environment=["MARK"]), enc_hook=str).decode()
+    return [sys.executable, "-c", COMMAND, setting, str(root), str(into)]
+
+
 def test_a_killed_command_stops_its_training_and_the_next_one_sweeps_up(tmp_path: Path) -> None:
     body = "open('begun', 'w').write(str(os.getpid())); import time; time.sleep(60)"
     root = write(tmp_path / "p", crash(body))
-    script = (
-        "import sys; from pathlib import Path; from tests.harness.projects import config\n"
-        "from mlship.adapters.checkout.trainer import ChildTrainer\n"
-        "ChildTrainer(Path(sys.argv[1]), config(), None).train(Path(sys.argv[2]))\n"
-    )
     into = tmp_path / "out" / "bundle"
     command = subprocess.Popen(
-        [sys.executable, "-c", script, str(root), str(into)],
+        command_line(root, into),
         cwd=Path(__file__).parents[2],
         stderr=subprocess.DEVNULL,
     )
@@ -531,16 +537,8 @@ def test_no_process_of_a_training_outlives_the_command(number: int, tmp_path: Pa
     root = write(tmp_path / "p", WORKERS)
     if number:
         (root / "wait").touch()
-    script = (
-        "import sys; from pathlib import Path; from tests.harness.projects import config\n"
-        "from types import SimpleNamespace\n"
-        "from mlship.adapters.checkout.trainer import ChildTrainer\n"
-        "setting = config(environment=['MARK'])\n"
-        "trainer = ChildTrainer(Path(sys.argv[1]), setting, SimpleNamespace(note=print))\n"
-        "trainer.train(Path(sys.argv[2]))\n"
-    )
     command = subprocess.Popen(
-        [sys.executable, "-c", script, str(root), str(tmp_path / "out" / "bundle")],
+        command_line(root, tmp_path / "out" / "bundle"),
         cwd=Path(__file__).parents[2],
         env={**os.environ, "MARK": str(tmp_path)},
         stdout=subprocess.DEVNULL,

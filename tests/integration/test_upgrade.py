@@ -104,16 +104,20 @@ class Desk:
         path.write_text(f"{text.rstrip()}\n{section}: {value}\n")
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    """A repository with a project, all in one commit."""
-    folder = tmp_path / "desk"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    folder = tmp_path_factory.mktemp("started")
     git("init", "-q", "-b", "develop", at=folder)
     here = Desk(folder)
     here.init()
     here.commit("Start with mlship")
     return here
+
+
+@pytest.fixture
+def desk(started: Desk, tmp_path: Path) -> Desk:
+    """A repository with a project, all in one commit."""
+    return Desk(Path(shutil.copytree(started.folder, tmp_path / "desk", symlinks=True)))
 
 
 def aged(desk: Desk) -> dict[Path, str]:
@@ -359,17 +363,21 @@ def test_line_ends_of_windows_stay(desk: Desk, stored: str) -> None:
     assert 'python-version: "3.12"' in text
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Desk:
-    """A repository with two projects in it."""
-    folder = tmp_path / "models"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def started_models(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    folder = tmp_path_factory.mktemp("started")
     git("init", "-q", "-b", "develop", at=folder)
     desk = Desk(folder)
     for name in ("churn", "fraud"):
         desk.init(f"models/{name}")
     desk.commit("Start two projects")
     return desk
+
+
+@pytest.fixture
+def models(started_models: Desk, tmp_path: Path) -> Desk:
+    """A repository with two projects in it."""
+    return Desk(Path(shutil.copytree(started_models.folder, tmp_path / "models", symlinks=True)))
 
 
 def test_an_edited_workflow_of_a_former_name_is_merged_under_its_new_one(models: Desk) -> None:

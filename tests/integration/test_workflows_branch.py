@@ -1,4 +1,8 @@
-"""The code of a branch, run by act, tries to write evidence, approve itself and the rest."""
+"""The code of a branch, run by act, tries to write evidence, approve itself and the rest.
+
+It attacks from `mlship train` and `mlship test`, in which it reads /proc of the processes that
+started it: in the runner `attacked` these two are processes of their own. All others are forks.
+"""
 
 import dataclasses
 import json
@@ -21,21 +25,22 @@ IMAGE = "PUT /v2/iris/manifests/evil"
 
 @dataclasses.dataclass(frozen=True)
 class Here:
-    """A runner for the repository, its GitHub, and the server that asks for a secret."""
+    """Two runners for the repository, its GitHub, and the server that asks for a secret."""
 
+    attacked: Runner
     runner: Runner
     state: State
     server: guarded.Guarded
 
-    def ran(self, workflow: str) -> Ran:
+    def ran(self, runner: Runner, workflow: str) -> Ran:
         """Run a workflow for a push to the branch. Its jobs have the token that they ask for.
 
         act gives all jobs one token. The job that trains may only read, so that is what it has.
         """
-        file = self.runner.repository / ".github" / "workflows" / workflow
+        file = runner.repository / ".github" / "workflows" / workflow
         rights = yaml.safe_load(file.read_text())
         asked = rights["jobs"]["report"].get("permissions", rights["permissions"])
-        payload = self.runner.home / "event.json"
+        payload = runner.home / "event.json"
         repository = {"default_branch": "main", "private": True}
         payload.write_text(
             json.dumps({"ref": f"refs/heads/{mallory.BRANCH}", "repository": repository})
@@ -45,7 +50,7 @@ class Here:
             "MLFLOW_TRACKING_TOKEN": guarded.SECRET,
             "REGISTRY_PASSWORD": guarded.SECRET,
         }
-        return self.runner.run(workflow, "push", payload=payload, secrets=secrets, seconds=600)
+        return runner.run(workflow, "push", payload=payload, secrets=secrets, seconds=600)
 
     def comments(self) -> list[str]:
         """Return what was written on the pull request."""
@@ -73,13 +78,16 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
         assert opened["number"] == 1
         with github.serving(state) as url:
             places = {"GITHUB_API_URL": url, "GITHUB_SERVER_URL": url}
-            runner = Runner(top / "iris", top / "home", places, is_cold=True)
-            yield Here(runner, state, server)
+            cold = ("train", "test")
+            attacked = Runner(top / "iris", top / "attacked", places, cold=cold)
+            runner = Runner(top / "iris", top / "home", places)
+            yield Here(attacked, runner, state, server)
+    hostile.end(attacked)
     hostile.end(runner)
 
 
 def test_code_of_a_branch_writes_no_evidence_and_reaches_nothing(here: Here) -> None:
-    found = here.ran("feature.yml")
+    found = here.ran(here.attacked, "feature.yml")
     assert found.steps["train"], found.log
     assert found.steps["export-evidence"]
     assert "mallory: forged 5" in found.log, "the attack took place"
@@ -94,7 +102,7 @@ def test_code_of_a_branch_writes_no_evidence_and_reaches_nothing(here: Here) -> 
 
 def test_in_a_job_with_the_secrets_all_of_it_would_happen(here: Here) -> None:
     before = len(here.server.told)
-    found = here.ran("careless.yml")
+    found = here.ran(here.attacked, "careless.yml")
     assert found.steps["train"], found.log
     assert set(here.server.told[before:]) == {ALIAS, IMAGE}
     assert set(here.server.names()) == {"approve iris"}
@@ -105,12 +113,12 @@ def test_in_a_job_with_the_secrets_all_of_it_would_happen(here: Here) -> None:
 def test_a_branch_without_an_attack_leaves_two_claims_and_no_more(here: Here) -> None:
     commit = mallory.harmless(here.runner.repository)
     here.state.commit(mallory.REPOSITORY, mallory.BRANCH, commit, "mallory@example.org")
-    found = here.ran("feature.yml")
+    found = here.ran(here.runner, "feature.yml")
     assert all(found.steps[name] for name in ("train", "test", "import-evidence")), found.log
     assert [name.split()[0] for name in here.server.names()] == [
         "unreviewed/train",
         "unreviewed/test",
     ]
-    again = here.ran("feature.yml")
+    again = here.ran(here.runner, "feature.yml")
     assert again.steps["import-evidence"], again.log
     assert len(here.server.names()) == 2

@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,14 @@ import pytest
 import yaml
 
 from tests.harness import dvc, hostile
-from tests.harness.act import ACT, Ran, Runner
+from tests.harness.act import ACT, Ran, Runner, init
 from tests.harness.services import require
 from tests.harness.team import git
-from tests.harness.workflows import SOURCE
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
 
 pytestmark = [pytest.mark.service("act"), pytest.mark.service("dvc"), pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 REPOSITORY = "ada/iris"
 STEPS = {
     "before_train": [
@@ -60,7 +56,7 @@ class Here:
 
 def write(repository: Path, storage: Path, places: Path, url: str) -> str:
     """Make a repository from the example, its training data in the storage; return its commit."""
-    _init(repository, "--example", "iris")
+    init(repository, "--example", "iris")
     git("init", "-q", "-b", "develop", at=repository)
     file = repository / "data/train.csv"
     data = file.read_bytes()
@@ -86,24 +82,13 @@ def write(repository: Path, storage: Path, places: Path, url: str) -> str:
         values[kind] = {"kind": "directory", "uri": str(places / kind)}
     settings.write_text(yaml.safe_dump(values))
     (repository / "tests/unit/test_pipeline.py").write_text("def test(): pass\n")
-    _init(repository)
+    init(repository)
     # What a branch says besides is nobody's business.
     (repository / ".dvc/config").write_text("[core]\nremote = evil\n")
     git("remote", "add", "origin", f"https://github.com/{REPOSITORY}.git", at=repository)
     git("add", "-A", at=repository)
     git("commit", "-q", "-m", "Start", at=repository)
     return git("rev-parse", "HEAD", at=repository)
-
-
-def _init(repository: Path, *arguments: str) -> None:
-    argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}", "init"]
-    subprocess.run(
-        [*argv, str(repository), *arguments, "--yes"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     state = hostile.github(commit)
     with serving(state) as url:
         places = {"GITHUB_API_URL": url, "GITHUB_SERVER_URL": url}
-        runner = Runner(top / "iris", top / "home", places, is_cold=True)
+        runner = Runner(top / "iris", top / "home", places)
         # Those that a production outside of the job has; no step of theirs reaches it here.
         texts = workflows.rendered("Kubernetes and a registry")
         names = [f".github/workflows/{name}.yml" for name in OF_PRODUCTION]

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,14 @@ import yaml
 
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from tests.harness import hostile
-from tests.harness.act import ACT, Ran, Runner
+from tests.harness.act import ACT, Ran, Runner, init
 from tests.harness.services import require
 from tests.harness.team import git
-from tests.harness.workflows import SOURCE
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
 
 pytestmark = [pytest.mark.service("act"), pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 REPOSITORY = "ada/models"
 FOLDERS = {"churn": "models/churn", "fraud": "models/fraud"}
 
@@ -53,7 +49,7 @@ def write(repository: Path, places: Path) -> str:
     repository.mkdir()
     git("init", "-q", "-b", "develop", at=repository)
     for name, folder in FOLDERS.items():
-        _init(repository, folder, "--example", "iris")
+        init(repository / folder, "--example", "iris")
         settings = repository / folder / "mlship.yaml"
         values = yaml.safe_load(settings.read_text())
         values["name"] = name
@@ -62,22 +58,11 @@ def write(repository: Path, places: Path) -> str:
             values[kind] = {"kind": "directory", "uri": str(places / name / kind)}
         settings.write_text(yaml.safe_dump(values))
         (repository / folder / "tests/unit/test_pipeline.py").write_text("def test(): pass\n")
-        _init(repository, folder)
+        init(repository / folder)
     git("remote", "add", "origin", f"https://github.com/{REPOSITORY}.git", at=repository)
     git("add", "-A", at=repository)
     git("commit", "-q", "-m", "Start two projects", at=repository)
     return git("rev-parse", "HEAD", at=repository)
-
-
-def _init(repository: Path, folder: str, *arguments: str) -> None:
-    argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}", "init"]
-    subprocess.run(
-        [*argv, str(repository / folder), *arguments, "--yes"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
 
 
 @pytest.fixture(scope="module")
