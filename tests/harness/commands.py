@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.harness import forks, variables, warm
+from tests.harness import forks, servers, variables, warm
 
 _PAUSE = 0.05
 
@@ -86,7 +86,9 @@ def process() -> warm.Warm:
         # Between the two, another worker may have begun to start it, or it may have ended.
         while not _start(name, kind, seed) and not _join(name, kind):
             time.sleep(_PAUSE)
-    return warm.Warm(name)
+    made = warm.Warm(name)
+    made.prepare()
+    return made
 
 
 def _start(name: str, kind: warm.Kind, seed: str) -> bool:
@@ -101,7 +103,15 @@ def _start(name: str, kind: warm.Kind, seed: str) -> bool:
             return False
         listener.listen(64)
         started = subprocess.Popen(
-            [sys.executable, "-m", "tests.harness.warm", name, str(listener.fileno()), kind],
+            [
+                sys.executable,
+                "-m",
+                "tests.harness.warm",
+                name,
+                str(listener.fileno()),
+                kind,
+                servers.TITLE,
+            ],
             cwd=warm.ROOT,
             env={**os.environ, "PYTHONHASHSEED": seed},
             stdin=subprocess.PIPE,
