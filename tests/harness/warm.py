@@ -42,7 +42,8 @@ from tests.harness.started import Started
 
 ROOT = Path(__file__).parents[2]
 _SERVING = Literal["mlship.runtime", "server"]
-Program = Literal["mlship", "mlship.training", "mlflow", "pytest", _SERVING]
+Command = Literal["mlship", "tests.harness.kills"]
+Program = Literal[Command, "mlship.training", "mlflow", "pytest", _SERVING]
 Kind = Literal["commands", "predictions"]
 SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
 """The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
@@ -58,6 +59,7 @@ _LIBRARIES = (
     "jinja2",
     "mlflow.cli",
     "mlflow.store.model_registry.sqlalchemy_store",
+    "tests.harness.kills",
     "tests.harness.tracking",
     "typer._adapters",
 )
@@ -193,15 +195,15 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
         place.__dict__["subprocess"] = replaced
     if call.program == "pytest":
         servers.end(_tests)
-    if call.program == "mlship":
+    if call.program in get_args(Command):
         kept = {name: getattr(subprocess, name) for name in ("PIPE", "STDOUT")}
         children.__dict__["subprocess"] = SimpleNamespace(Popen=Warm(name).popen, **kept)
         library.__dict__["create_database"] = functools.partial(_copy, database)
         if state := given.get("XDG_STATE_HOME"):  # a folder of the run's own: see conftest.py
             layers.share(Path(state, "layers"), given)
-        from mlship.cli.main import main as command
-
-        servers.end(command)
+        is_watched = call.program == "tests.harness.kills"
+        module = call.program if is_watched else "mlship.cli.main"
+        servers.end(importlib.import_module(module).main)
     from mlship.training.__main__ import main as job
 
     leave(job(call.arguments))
@@ -341,7 +343,7 @@ def _become(call: Call, descriptors: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(call.environment)
     # The server of trainings is started with -P: it finds no module in its folder.
-    first = [call.folder] if call.program in ("mlship", "pytest") else []
+    first = [call.folder] if call.program in (*get_args(Command), "pytest") else []
     named = call.environment.get("PYTHONPATH", "")
     sys.path[:1] = [*first, *filter(None, named.split(os.pathsep))]
     _write_in(call.environment.get("PYTHONIOENCODING", ""))
