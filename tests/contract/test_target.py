@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlship.adapters.targets.local import processes
 from mlship.config.project import TargetConfig
 from mlship.domain import digests
 from mlship.domain.deployment import Artifact, Revision, Slot, Split, slot_of
@@ -16,7 +17,7 @@ from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError, NotFoundError, ProjectError, TimedOutError
 from tests.fakes.cluster import IMAGE, World, at_once
 from tests.fakes.target import FakeTarget
-from tests.harness import clusters
+from tests.harness import clusters, commands, servers
 from tests.harness.clusters import Cluster
 from tests.harness.places import place
 from tests.harness.samples import release
@@ -106,6 +107,13 @@ STAGES = [
     "clusters at a gateway",
     pytest.param("kubernetes", marks=pytest.mark.service("cluster")),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _warm_supervisors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of local targets be forks of the warm process."""
+    replaced = servers.Launches(commands.process().start)
+    monkeypatch.setattr(processes, "subprocess", replaced)
 
 
 @pytest.fixture(params=[*STAGES, *(PLAIN if os.environ.get("TEST_PLAIN_CLUSTER") else ())])

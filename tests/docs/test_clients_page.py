@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from tests.docs.blocks import ROOT, blocks
+from tests.harness import serving
 from tests.harness.bundles import iris_bundle
 
 PAGE = ROOT / "docs" / "guide" / "clients.md"
@@ -24,9 +24,9 @@ def endpoint(tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = ["--bundle", str(tmp_path / "iris"), "--release", "sha256:" + "ab" * 32]
-    arguments += ["--slot", "r", "--port", str(port), "--log", str(tmp_path / "log")]
-    process = subprocess.Popen([sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments])
+    options = ["--bundle", str(tmp_path / "iris"), "--release", "sha256:" + "ab" * 32]
+    options += ["--slot", "r", "--port", str(port), "--log", str(tmp_path / "log")]
+    process = serving.start(options)
     url = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + 60

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.harness import forks, variables, warm
+from tests.harness import forks, servers, variables, warm
 
 _PAUSE = 0.05
 
@@ -24,10 +24,16 @@ def run(
     environment: Mapping[str, str],
     seconds: float = 120,
     is_cold: bool = False,
+    program: warm.Command = "mlship",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, without input; its output is in UTF-8. See `output`."""
     done = output(
-        *arguments, folder=folder, environment=environment, seconds=seconds, is_cold=is_cold
+        *arguments,
+        folder=folder,
+        environment=environment,
+        seconds=seconds,
+        is_cold=is_cold,
+        program=program,
     )
     texts = (stream.decode() for stream in (done.stdout, done.stderr))
     return subprocess.CompletedProcess(done.args, done.returncode, *texts)
@@ -39,6 +45,7 @@ def output(
     environment: Mapping[str, str],
     seconds: float = 120,
     is_cold: bool = False,
+    program: warm.Command = "mlship",
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end, without input.
 
@@ -48,13 +55,14 @@ def output(
         environment: all variables.
         seconds: kill it after them.
         is_cold: as a process of its own, from the start of Python on.
+        program: the command line itself, or with its calls watched.
 
     Raises:
         subprocess.TimeoutExpired: it was killed.
     """
     if is_cold or variables.at_import(environment) != variables.at_import(os.environ):
         return subprocess.run(
-            [sys.executable, "-m", "mlship", *arguments],
+            [sys.executable, "-m", program, *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -65,7 +73,7 @@ def output(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         with open(os.devnull, "rb") as nothing:  # noqa: PTH123 (a file descriptor is wanted)
             descriptors = {0: nothing.fileno(), 1: out.fileno(), 2: errors.fileno()}
-            started = process().start("mlship", arguments, folder, environment, descriptors)
+            started = process().start(program, arguments, folder, environment, descriptors)
         try:
             code = started.wait(timeout=seconds)
         finally:
@@ -86,7 +94,9 @@ def process() -> warm.Warm:
         # Between the two, another worker may have begun to start it, or it may have ended.
         while not _start(name, kind, seed) and not _join(name, kind):
             time.sleep(_PAUSE)
-    return warm.Warm(name)
+    made = warm.Warm(name)
+    made.prepare()
+    return made
 
 
 def _start(name: str, kind: warm.Kind, seed: str) -> bool:
@@ -101,7 +111,15 @@ def _start(name: str, kind: warm.Kind, seed: str) -> bool:
             return False
         listener.listen(64)
         started = subprocess.Popen(
-            [sys.executable, "-m", "tests.harness.warm", name, str(listener.fileno()), kind],
+            [
+                sys.executable,
+                "-m",
+                "tests.harness.warm",
+                name,
+                str(listener.fileno()),
+                kind,
+                servers.TITLE,
+            ],
             cwd=warm.ROOT,
             env={**os.environ, "PYTHONHASHSEED": seed},
             stdin=subprocess.PIPE,

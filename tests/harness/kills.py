@@ -1,12 +1,12 @@
 """Kills at every call by which a command changes the world, and two commands at one moment.
 
-Run by its path this file is the command line itself, with the ports watched or the start held:
+Run as a program this module is the command line itself, with the ports watched or the start held:
 
-    killing.py none CALLS promote challenger        writes each changing call into the file CALLS
-    killing.py before:3 CALLS promote challenger    SIGKILLs itself before the third one
-    killing.py after:3 CALLS promote challenger     SIGKILLs itself after the third one
-    killing.py wait - promote challenger            waits for a line when its pipeline is composed
-    killing.py late - promote challenger            waits for a line when it asks for its lock
+    kills none CALLS promote challenger        writes each changing call into the file CALLS
+    kills before:3 CALLS promote challenger    SIGKILLs itself before the third one
+    kills after:3 CALLS promote challenger     SIGKILLs itself after the third one
+    kills wait - promote challenger            waits for a line when its pipeline is composed
+    kills late - promote challenger            waits for a line when it asks for its lock
 """
 
 import dataclasses
@@ -150,28 +150,28 @@ class Project:
         calls.write_text("")
         plan = f"{point[0]}:{point[1]}" if point else "none"
         meant = -signal.SIGKILL if point else 0
-        self._run([__file__, plan, str(calls), *arguments], meant)
+        self._run(plan, str(calls), *arguments, meant=meant, program="tests.harness.kills")
         return calls.read_text().splitlines()
 
     def plain(self, *arguments: str) -> str:
         """Run a command as a user would, with nothing watched; return what it printed."""
+        return self._run(*arguments)
+
+    def _run(
+        self,
+        *arguments: str,
+        meant: int = 0,
+        program: Literal["mlship", "tests.harness.kills"] = "mlship",
+    ) -> str:
         # Not above: what most tests take from here needs no warm process.
         from tests.harness import commands
 
         done = commands.run(
-            *arguments, folder=self.folder, environment=os.environ, seconds=_SECONDS
-        )
-        assert done.returncode == 0, f"{arguments}: {done.returncode} {done.stderr}"
-        return done.stdout
-
-    def _run(self, arguments: list[str], meant: int) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
+            *arguments,
+            folder=self.folder,
+            environment=os.environ,
+            seconds=_SECONDS,
+            program=program,
         )
         assert done.returncode == meant, f"{arguments}: {done.returncode} {done.stderr}"
         return done.stdout

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 from tests.harness import asking, commands
-from tests.harness.warm import Started
+from tests.harness.started import Started
 
 _SECONDS = 180
 

@@ -23,25 +23,27 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import IO, Any, BinaryIO, Final, Literal, NoReturn, cast
+from typing import Any, BinaryIO, Final, Literal, NoReturn, cast, get_args
 
 import msgspec
 from _pytest.assertion import rewrite
 
 from mlship.adapters.checkout import children, jobs, lock, predictor
 from mlship.adapters.mlflow import library
-from mlship.runtime import __main__ as runtime
+from mlship.adapters.targets.local import processes
 from mlship.runtime import trust
 from mlship.training.leaving import leave
-from tests.harness import layers, migrated, variables
+from tests.harness import layers, migrated, servers, variables
+from tests.harness.started import Started
 
 ROOT = Path(__file__).parents[2]
-Program = Literal["mlship", "mlship.training", "mlship.runtime", "mlflow", "pytest"]
+_SERVING = Literal["mlship.runtime", "server"]
+Command = Literal["mlship", "tests.harness.kills"]
+Program = Literal[Command, "mlship.training", "mlflow", "pytest", _SERVING]
 Kind = Literal["commands", "predictions"]
 SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
 """The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
@@ -57,11 +59,13 @@ _LIBRARIES = (
     "jinja2",
     "mlflow.cli",
     "mlflow.store.model_registry.sqlalchemy_store",
+    "tests.harness.kills",
     "tests.harness.tracking",
     "typer._adapters",
 )
 _OF_PREDICTIONS = (
-    *("mlship.runtime.predict", "onnxruntime", "pandas"),
+    *("mlship.runtime.predict", "mlship.runtime.front", "mlship.runtime.worker"),
+    *("mlship.runtime.sinks", "onnxruntime", "pandas"),
     *("sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline"),
 )
 """What replicas of the tests' projects import, and nothing of what only training needs."""
@@ -69,6 +73,8 @@ _LONGEST = 1 << 20
 _MOST_DESCRIPTORS = 8
 GUEST = b"guest"
 """What a worker sends that wants the process to stay until it closes the connection."""
+READY = b"ready"
+"""What a worker sends that waits until all is imported, and what it gets then."""
 _FREE = 200
 """Descriptors from here on are in nobody's way."""
 
@@ -83,50 +89,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     descriptors: list[int]
 
 
-class Started:
-    """A fork, with what the callers of `subprocess.Popen` use of it."""
-
-    def __init__(self, connection: socket.socket, command: Sequence[str]) -> None:
-        self._connection, self._command = connection, command
-        self.pid = int(connection.recv(_LONGEST))
-        self.returncode: int | None = None
-        self.stdin: IO[bytes] | None = None
-        self.stdout: IO[bytes] | None = None
-
-    def poll(self) -> int | None:
-        """Return the exit code of a process that has ended."""
-        with suppress(subprocess.TimeoutExpired):
-            self.wait(timeout=0)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end; return the exit code, negative for a signal."""
-        if self.returncode is None:
-            if not select.select([self._connection], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(self._command, timeout or 0)
-            self.returncode = int(self._connection.recv(_LONGEST) or -signal.SIGKILL)
-            self._connection.close()
-        return self.returncode
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self._signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it."""
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
-
 class Warm:
     """The processes at the addresses that begin with a name, from any other process."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def prepare(self) -> None:
+        """Wait until servers can be forked at once: who starts one has a time limit."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect(address(self.name, "predictions"))
+            connection.send(READY)
+            assert connection.recv(len(READY)) == READY
 
     def start(
         self,
@@ -145,7 +119,7 @@ class Warm:
             descriptors=list(descriptors),
         )
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        kind: Kind = "predictions" if program == "mlship.runtime" else "commands"
+        kind: Kind = "predictions" if program in get_args(_SERVING) else "commands"
         connection.connect(address(self.name, kind))
         socket.send_fds(connection, [msgspec.json.encode(call)], list(descriptors.values()))
         return Started(connection, [program, *arguments])
@@ -189,13 +163,14 @@ class Warm:
         descriptors = {number: file.fileno() for number, file in enumerate(files)}
         return self.start("mlship.runtime", command[len(start) :], Path.cwd(), env, descriptors)
 
-    def places(self) -> Iterator[tuple[ModuleType, SimpleNamespace]]:
+    def places(self) -> Iterator[tuple[ModuleType, object]]:
         """Yield the modules that start such processes, and what is their `subprocess` here."""
         kept = ("PIPE", "STDOUT", "TimeoutExpired")
         names = {name: getattr(subprocess, name) for name in kept}
         yield jobs, SimpleNamespace(Popen=self.popen, **names)
         yield children, SimpleNamespace(Popen=self.popen, **names)
         yield predictor, SimpleNamespace(Popen=self.predict)
+        yield processes, servers.Launches(self.start)
 
 
 def address(name: str, kind: Kind) -> str:
@@ -207,24 +182,27 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
     """Fork for each call until nobody is left who may call; in a fork, run the program."""
     given = dict(os.environ)
     call, database = _serve(socket.socket(fileno=descriptor), functools.partial(_prepare, kind))
+    if call.program == "server":
+        processes.__dict__["subprocess"] = servers.Launches(Warm(name).start)
+        servers.launch_in_fork(call.arguments)
     if call.program == "mlship.runtime":
-        _end(lambda: sys.exit(runtime.main(call.arguments, os.environ)))
+        servers.serve(call.arguments)
     if call.program == "mlflow":
         from tests.harness.tracking import program
 
         with migrated.copied():
-            _end(program)
+            servers.end(program)
     for place, replaced in Warm(name).places():
         place.__dict__["subprocess"] = replaced
     if call.program == "pytest":
-        _end(_tests)
-    if call.program == "mlship":
+        servers.end(_tests)
+    if call.program in get_args(Command):
         library.__dict__["create_database"] = functools.partial(_copy, database)
         if state := given.get("XDG_STATE_HOME"):  # a folder of the run's own: see conftest.py
             layers.share(Path(state, "layers"), given)
-        from mlship.cli.main import main as command
-
-        _end(command)
+        is_watched = call.program == "tests.harness.kills"
+        module = call.program if is_watched else "mlship.cli.main"
+        servers.end(importlib.import_module(module).main)
     from mlship.training.__main__ import main as job
 
     leave(job(call.arguments))
@@ -256,19 +234,6 @@ def _modules() -> Iterator[str]:
         modules = pkgutil.walk_packages(found.__path__, f"{found.__name__}.")
         yield from (module.name for module in modules if not module.name.endswith("__main__"))
     yield from _LIBRARIES
-
-
-def _end(command: Callable[[], None]) -> NoReturn:
-    """Run a command and end as Python does, without freeing what was imported."""
-    code: int | str | None = 0
-    try:
-        command()
-    except SystemExit as error:
-        code = error.code
-    except BaseException:  # noqa: BLE001 (what Python does at the end of a program)
-        traceback.print_exc()
-        code = 1
-    leave(code if isinstance(code, int) else 1)
 
 
 class _Hook(rewrite.AssertionRewritingHook):
@@ -333,20 +298,27 @@ def _serve(listener: socket.socket, prepare: Callable[[], bytes]) -> tuple[Call,
                 guests.append(connection)
                 continue
             prepared = prepare() if prepared is None else prepared
+            if data == READY:
+                connection.send(READY)
+                guests.append(connection)
+                continue
             call = msgspec.json.decode(data, type=Call)
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 held = (connection, listener, *connections.values(), *guests)
-                for fd in (ended, woken, *(one.detach() for one in held)):
-                    os.close(fd)
+                _close(ended, woken, *(one.detach() for one in held))
                 _become(call, descriptors)
                 return call, prepared
-            for fd in descriptors:
-                os.close(fd)
+            _close(*descriptors)
             connections[pid] = connection
             connection.send(b"%d" % pid)
     sys.exit()
+
+
+def _close(*descriptors: int) -> None:
+    for fd in descriptors:
+        os.close(fd)
 
 
 def _tell_ended(connections: dict[int, socket.socket]) -> None:
@@ -363,8 +335,7 @@ def _become(call: Call, descriptors: Sequence[int]) -> None:
     """Take over the call's streams, folder, variables and arguments."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     free = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FREE) for fd in descriptors]
-    for fd in descriptors:
-        os.close(fd)
+    _close(*descriptors)
     for fd, number in zip(free, call.descriptors, strict=True):
         os.dup2(fd, number)
         os.close(fd)
@@ -372,7 +343,7 @@ def _become(call: Call, descriptors: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(call.environment)
     # The server of trainings is started with -P: it finds no module in its folder.
-    first = [call.folder] if call.program in ("mlship", "pytest") else []
+    first = [call.folder] if call.program in (*get_args(Command), "pytest") else []
     named = call.environment.get("PYTHONPATH", "")
     sys.path[:1] = [*first, *filter(None, named.split(os.pathsep))]
     _write_in(call.environment.get("PYTHONIOENCODING", ""))

@@ -37,7 +37,7 @@ from mlship.runtime.dialects.grpc_messages import SERVICE, messages
 from mlship.steps import api_keys
 from mlship.steps.api_keys import KeyPlace
 from mlship.steps.replay import replay
-from tests.harness import asking, certificates
+from tests.harness import asking, certificates, serving
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.places import Notes
 from tests.harness.samples import release
@@ -220,10 +220,9 @@ class Server:
         options = ["--bundle", "iris", "--release", RELEASE, "--slot", "r", "--port", str(port)]
         options += ["--log", "log", "--grpc-port", str(rpc), "--metrics-port", str(metrics)]
         options += ["--api-keys", "api-keys.json", "--shutdown-seconds", "2"]
-        command = [sys.executable, "-P", "-m", "mlship.runtime", "serve", *options]
         self.errors = folder / "stderr"
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(command, cwd=folder, stderr=errors)
+            self.process = serving.start(options, folder, errors=errors)
         until = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < until:
             try:

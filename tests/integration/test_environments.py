@@ -83,6 +83,7 @@ def test_training_hooks_and_tests_get_no_credentials(tmp_path: Path) -> None:
     assert variables["PATH"]
 
 
+@pytest.mark.cold
 def test_replicas_proxy_and_supervisor_get_no_credentials(tmp_path: Path) -> None:
     with place(tmp_path) as local:
         local.deploy(release("one"), replicas=2)

@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from mlship.adapters.targets.envoy import routes
-from mlship.adapters.targets.local import Safeguards, admin, supervision
+from mlship.adapters.targets.local import Safeguards, admin, loopback, supervision
 from mlship.adapters.targets.local.processes import is_alive
+from mlship.adapters.targets.local.state import Replica
 from mlship.domain.deployment import Slot
 from tests.harness import asking
 from tests.harness.load import load
@@ -99,11 +100,16 @@ def asked(local: Place, slot: Slot) -> int:
 def end(local: Place, slot: Slot) -> None:
     """End the replicas of a slot, and let each further one fail."""
     (local.folder / "bundles" / slot / "stand-in.json").write_text('{"fail": "no memory"}')
-    ended = [each.process for each in local.running.replicas if each.slot == slot]
-    for process in ended:
-        os.kill(process.pid, signal.SIGKILL)
+    ended = [each for each in local.running.replicas if each.slot == slot]
+    for each in ended:
+        os.kill(each.process.pid, signal.SIGKILL)
     # What one that ends has accepted is lost.
-    supervision.until(lambda: not any(map(is_alive, ended)), seconds=20, what="their end")
+    supervision.until(lambda: not any(map(accepts, ended)), seconds=20, what="their end")
+
+
+def accepts(replica: Replica) -> bool:
+    """Return whether a replica may accept a connection: its last thread closes its sockets."""
+    return is_alive(replica.process) or loopback.listens(replica.port, seconds=1)
 
 
 def answering(local: Place, count: int = 40) -> set[str]:

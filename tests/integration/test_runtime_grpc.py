@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from mlship.domain.prediction import Prediction
 from mlship.runtime import grpc_server
 from mlship.runtime.dialects.grpc_messages import SERVICE, messages
 from mlship.runtime.http import Request, Response
-from tests.harness import asking, mixed
+from tests.harness import asking, mixed, serving
 
 ID = "6f1c3f0e-8a1b-4c1d-9e2f-0123456789ab"
 ROWS = [dict(mixed.ROWS[0]), dict(mixed.ROWS[2])]
@@ -33,27 +31,27 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
-    with serving(tmp_path) as process_and_channel:
+def served(tmp_path: Path) -> Iterator[tuple[serving.Process, Any]]:
+    with running(tmp_path) as process_and_channel:
         yield process_and_channel
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The channel of a server for tests that leave it as it is."""
-    with serving(tmp_path_factory.mktemp("grpc")) as (_, channel):
+    with running(tmp_path_factory.mktemp("grpc")) as (_, channel):
         yield channel
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
+def running(folder: Path) -> Iterator[tuple[serving.Process, Any]]:
     """Start a server in a folder, with its log there; end it after the block."""
     mixed.mixed_bundle(folder / "customers")
     port, plain = free_port(), free_port()
-    arguments = ["--bundle", str(folder / "customers"), "--release", "sha256:" + "ab" * 32]
-    arguments += ["--slot", "r", "--port", str(plain), "--log", str(folder / "log")]
-    arguments += ["--grpc-port", str(port)]
-    process = subprocess.Popen([sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments])
+    options = ["--bundle", str(folder / "customers"), "--release", "sha256:" + "ab" * 32]
+    options += ["--slot", "r", "--port", str(plain), "--log", str(folder / "log")]
+    options += ["--grpc-port", str(port)]
+    process = serving.start(options)
     channel = grpc.insecure_channel(f"127.0.0.1:{port}")
     try:
         _wait(process, f"http://127.0.0.1:{plain}/v2/health/ready")
@@ -64,7 +62,7 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
         process.wait(10)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+def _wait(process: serving.Process, url: str) -> None:
     """Wait until the server answers: a channel that found none would wait longer to try again."""
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
@@ -111,7 +109,7 @@ def body_of(**changes: Any) -> bytes:
 
 
 def test_predictions_are_those_of_the_model_and_logged(
-    served: tuple[subprocess.Popen[bytes], Any], tmp_path: Path
+    served: tuple[serving.Process, Any], tmp_path: Path
 ) -> None:
     process, channel = served
     body, told = infer(channel, body_of(), metadata=[("x-request-id", ID)])
@@ -130,7 +128,7 @@ def test_predictions_are_those_of_the_model_and_logged(
     ]
 
 
-def test_the_model_is_described(served: tuple[subprocess.Popen[bytes], Any]) -> None:
+def test_the_model_is_described(served: tuple[serving.Process, Any]) -> None:
     _, channel = served
     assert call(channel, "ServerLive").live
     assert call(channel, "ServerReady").ready
@@ -169,7 +167,7 @@ def test_what_does_not_fit_has_a_status_and_a_text(
 
 
 def test_a_compressed_message_is_bounded_by_its_size(
-    served: tuple[subprocess.Popen[bytes], Any],
+    served: tuple[serving.Process, Any],
 ) -> None:
     process, channel = served
     infer(channel, body_of(), compression=grpc.Compression.Gzip)

@@ -23,7 +23,7 @@ import pytest
 from mlship.adapters.observations.removal import DirectoryRemovals
 from mlship.domain.prediction import Prediction
 from mlship.domain.removal import Selection
-from tests.harness import asking
+from tests.harness import asking, commands, serving, variables
 from tests.harness.bundles import SETOSA, iris_bundle
 
 RELEASE = "sha256:" + "ab" * 32
@@ -40,20 +40,19 @@ class Served:
         bundle: Path,
         port: int,
         environment: Mapping[str, str] = os.environ,
+        *more: str,
         stdout: int | None = None,
+        is_cold: bool = False,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "log"
-        arguments = ["--bundle", str(bundle), "--release", RELEASE, "--slot", "rabab"]
-        arguments += ["--name-of-release", "iris@abababababab", "--port", str(port)]
-        arguments += ["--log", str(self.log), "--shutdown-seconds", "2"]
+        options = ["--bundle", str(bundle), "--release", RELEASE, "--slot", "rabab"]
+        options += ["--name-of-release", "iris@abababababab", "--port", str(port)]
+        options += ["--log", str(self.log), "--shutdown-seconds", "2", *more]
         self.errors = folder / f"stderr-{port}"
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments],
-                stdout=stdout,
-                stderr=errors,
-                env=dict(environment),
+            self.process: Any = serving.start(
+                options, environment=environment, stdout=stdout, errors=errors, is_cold=is_cold
             )
 
     def wait(self) -> None:
@@ -96,14 +95,15 @@ def port() -> int:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, port: int) -> Iterator[Serve]:
+def serve(request: pytest.FixtureRequest, tmp_path: Path, port: int) -> Iterator[Serve]:
     started: list[Served] = []
+    is_cold = request.node.get_closest_marker("cold") is not None
 
-    def serve(**options: Any) -> Served:
+    def serve(*more: str, **options: Any) -> Served:
         bundle = tmp_path / "iris"
         if not bundle.exists():
             iris_bundle(bundle, **options)
-        served = Served(tmp_path, bundle, port)
+        served = Served(tmp_path, bundle, port, os.environ, *more, is_cold=is_cold)
         started.append(served)
         served.wait()
         return served
@@ -114,6 +114,7 @@ def serve(tmp_path: Path, port: int) -> Iterator[Serve]:
         served.process.wait(10)
 
 
+@pytest.mark.cold
 def test_it_serves_logs_and_ends_with_zero(serve: Serve) -> None:
     served = serve()
     ready = asking.get(f"{served.url}/v2/health/ready")
@@ -170,6 +171,7 @@ def test_a_request_that_runs_when_it_is_told_to_stop_is_answered(serve: Serve) -
     assert len(served.logged()) == 1
 
 
+@pytest.mark.cold
 def test_what_a_hook_asked_for_at_exit_runs(serve: Serve, tmp_path: Path) -> None:
     left = tmp_path / "left"
     hook = f"import atexit, pathlib\natexit.register(pathlib.Path({str(left)!r}).touch)\n"
@@ -305,16 +307,18 @@ def test_setosa(client):
 
 def sanity(folder: Path, code: str = SANITY, **environment: str) -> str:
     (folder / "test_sanity.py").write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "test_sanity.py"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.stdout
+    arguments = ["-rs", "-p", "no:cacheprovider", "test_sanity.py"]
+    # Beside these, it has only the variables that libraries read when they are imported.
+    environment |= variables.at_import(os.environ)
+    with (folder / "output").open("w+b") as output, Path(os.devnull).open("rb") as nothing:
+        streams = {0: nothing.fileno(), 1: output.fileno(), 2: output.fileno()}
+        process = commands.process().start("pytest", arguments, folder, environment, streams)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+        output.seek(0)
+        return output.read().decode()
 
 
 FRAMES = """

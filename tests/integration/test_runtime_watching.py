@@ -33,9 +33,8 @@ def watch(tmp_path: Path, port: int) -> Iterator[Watch]:
 
     def watch(**variables: str) -> Served:
         iris_bundle(tmp_path / "iris")
-        served = Served(
-            tmp_path, tmp_path / "iris", port, {**os.environ, **variables}, subprocess.PIPE
-        )
+        environment = {**os.environ, **variables}
+        served = Served(tmp_path, tmp_path / "iris", port, environment, stdout=subprocess.PIPE)
         started.append(served)
         served.wait()
         return served

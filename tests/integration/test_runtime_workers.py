@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,12 +46,6 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 def is_ready(served: Served) -> bool:
     return asking.get(f"{served.url}/v2/health/ready").status_code == 200
-
-
-def is_listening(served: Served) -> bool:
-    host, port = served.url.removeprefix("http://").split(":")
-    with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) == 0
 
 
 def children(pid: int) -> list[int]:
@@ -248,6 +241,7 @@ def test_a_busy_model_refuses_with_429_and_when_to_retry(serve: Serve) -> None:
     assert bad.status_code == 400
 
 
+@pytest.mark.cold
 def test_a_worker_does_not_see_the_password_of_the_log(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +252,7 @@ def test_a_worker_does_not_see_the_password_of_the_log(
     assert b"secret" in Path(f"/proc/{served.process.pid}/environ").read_bytes()
 
 
+@pytest.mark.cold
 def test_workers_end_with_a_server_that_is_killed(serve: Serve) -> None:
     served = serve(preprocess=POISON)
     [worker] = children(served.process.pid)
@@ -271,6 +266,7 @@ def test_workers_end_with_a_server_that_is_killed(serve: Serve) -> None:
     )
 
 
+@pytest.mark.cold
 def test_the_server_loads_neither_the_model_nor_its_libraries(serve: Serve) -> None:
     served = serve(preprocess=POISON)
     maps = Path(f"/proc/{served.process.pid}/maps").read_text()
@@ -334,20 +330,11 @@ def test_a_connection_is_kept_for_many_requests(serve: Serve) -> None:
     assert len(served.logged()) == 50
 
 
-def test_two_workers_serve_and_end(tmp_path: Path, serve: Serve) -> None:
-    served = serve()
+def test_two_workers_serve_and_end(serve: Serve) -> None:
+    served = serve("--workers", "2")
+    until(lambda: len(children(served.process.pid)) == 2)
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda _: asking.post(f"{served.url}/predict", json=SETOSA), range(40))
+        assert [answer.status_code for answer in answers] == [200] * 40
     served.process.terminate()
     assert served.process.wait(20) == 0
-    arguments = [*served.process.args, "--workers", "2"]  # type: ignore[misc]
-    with subprocess.Popen(arguments) as process:
-        try:
-            until(lambda: len(children(process.pid)) == 2)
-            until(lambda: is_listening(served))
-            with ThreadPoolExecutor(8) as pool:
-                answers = pool.map(
-                    lambda _: asking.post(f"{served.url}/predict", json=SETOSA), range(40)
-                )
-                assert [answer.status_code for answer in answers] == [200] * 40
-        finally:
-            process.terminate()
-        assert process.wait(20) == 0

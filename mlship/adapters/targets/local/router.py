@@ -149,6 +149,7 @@ class Published:
     def __init__(self, state: State) -> None:
         self._state = state
         self._written: dict[str, bytes] = {}
+        self._settled: tuple[dict[Slot, tuple[Replica, ...]], Split, bool] | None = None
 
     def step(
         self, serving: Mapping[Slot, Iterable[Replica]], split: Split, *, checked: bool
@@ -163,16 +164,23 @@ class Published:
         Raises:
             UnavailableError: a file cannot be written; the next step tries again.
         """
+        # To compose the files and their digests is most of the work of an idle supervisor.
+        by_slot = {slot: tuple(replicas) for slot, replicas in serving.items()}
+        wanted = by_slot, split, checked
+        if wanted == self._settled:
+            return
+        self._settled = None
         names = set()
-        for slot, replicas in serving.items():
-            others = [serving.get(other, ()) for other in routes.others(split, slot)]
+        for slot, replicas in by_slot.items():
+            others = [by_slot.get(other, ()) for other in routes.others(split, slot)]
             own = f"{slot}{routes.OWN}"
             names |= {self._state.endpoints(name).name for name in (slot, own)}
             self._put(self._state.endpoints(slot), envoy.endpoints(slot, replicas, *others))
             self._put(self._state.endpoints(own), envoy.endpoints(own, replicas))
-        clusters = envoy.clusters(self._state, serving, checked=checked)
+        clusters = envoy.clusters(self._state, by_slot, checked=checked)
         if not self._put(self._state.clusters, clusters):
             self._forget(names)
+            self._settled = wanted
 
     def _put(self, path: Path, data: bytes) -> bool:
         if self._written.get(path.name) == data:
