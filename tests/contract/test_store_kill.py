@@ -25,6 +25,7 @@ from mlship.domain.ports import Store
 from mlship.domain.release import Release
 from mlship.domain.versions import Run
 from tests.fakes.store import tiny_bundle, tiny_release
+from tests.harness import migrated
 from tests.harness.artifacts import real_place
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -196,7 +197,8 @@ def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(
 
     assert not in_child(work)
     assert not (tmp_path / "mlflow.db").exists()
-    change(store, release, tmp_path / "bundle")
+    with migrated.copied():
+        change(store, release, tmp_path / "bundle")
     assert [version.release for version in store.versions()] == [release.id]
 
 

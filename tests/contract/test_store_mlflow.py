@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,6 +19,7 @@ import msgspec
 import pytest
 
 from mlship.adapters.mlflow.library import session
+from mlship.adapters.mlflow.rest import Server
 from mlship.adapters.stores import mlflow_fast
 from mlship.adapters.stores.mlflow import MlflowStore
 from mlship.adapters.stores.mlflow_library import LibraryPlace
@@ -183,6 +186,36 @@ assert ("mlflow" in sys.modules) == uri.startswith("sqlite"), "a server needs RE
         argv = [sys.executable, "-c", source, str(tmp_path), uri]
         done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_change_asks_a_server_once_for_what_does_not_change(
+    tmp_path: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"iris-{uuid.uuid4().hex[:8]}"
+    store = MlflowStore(mlflow_server, name, tmp_path / "artifacts", {})
+    asked: Counter[str] = Counter()
+    for method in ("get", "post"):
+        monkeypatch.setattr(Server, method, _counted(getattr(Server, method), asked))
+    for number in range(2):
+        folder = tmp_path / str(number)
+        release = tiny_release(tiny_bundle(folder, f"model {number}"))
+        asked.clear()
+        store.record(Run(release=release, bundle=folder))
+        # Until the first change has created it, it is looked for.
+        assert asked["experiments/get-by-name"] == (1 if number else 3)
+        asked.clear()
+        store.point("champion", release)
+        assert asked["experiments/get-by-name"] == 1
+        assert asked["registered-models/create"] == (0 if number else 1)
+    assert [version.aliases for version in store.versions()] == [(), ("champion",)]
+
+
+def _counted(function: Callable[..., Any], asked: Counter[str]) -> Callable[..., Any]:
+    def called(server: Server, path: str, *args: Any, **kwargs: Any) -> Any:
+        asked[path] += 1
+        return function(server, path, *args, **kwargs)
+
+    return called
 
 
 def test_settings_of_mlflow_stay_within_the_call(

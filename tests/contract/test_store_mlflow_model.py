@@ -87,15 +87,14 @@ OWN = {
 }
 
 ASK = """
-import json, sys, warnings
+import json, os, sys, warnings
 warnings.simplefilter("ignore")
 sys.modules["mlship"] = None  # as where mlship is not installed
-import mlflow, pandas as pd
+told = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what libraries print is no answer
+import catboost, lightgbm, mlflow, onnxruntime, pandas as pd, skops.io, xgboost
+import mlflow.catboost, mlflow.lightgbm, mlflow.onnx, mlflow.xgboost
 from mlflow.exceptions import MlflowException
-
-mlflow.set_tracking_uri(sys.argv[1])
-asked = json.load(sys.stdin)
-models = {uri: mlflow.pyfunc.load_model(uri) for uri in asked}
 
 def answer(model, rows):
     try:
@@ -103,31 +102,54 @@ def answer(model, rows):
     except MlflowException as error:
         return error.message
 
-answers = {uri: [answer(models[uri], [row]) for row in rows] for uri, rows in asked.items()}
-batches = {
-    uri: answer(models[uri], [row for row, own in zip(rows, answers[uri]) if isinstance(own, list)])
-    for uri, rows in asked.items()
-}
-own = {}
-for uri in asked:
-    for flavor in ("onnx", "xgboost", "lightgbm", "catboost"):
-        if flavor in models[uri].metadata.flavors:
-            own[uri] = type(getattr(mlflow, flavor).load_model(uri)).__name__
-print(json.dumps([answers, batches, own]))
+def ask(server, folder, asked):
+    os.chdir(folder)
+    mlflow.set_tracking_uri(server)
+    models = {uri: mlflow.pyfunc.load_model(uri) for uri in asked}
+    answers = {uri: [answer(models[uri], [row]) for row in rows] for uri, rows in asked.items()}
+    batches = {}
+    for uri, rows in asked.items():
+        good = [row for row, own in zip(rows, answers[uri]) if isinstance(own, list)]
+        batches[uri] = answer(models[uri], good)
+    own = {}
+    for uri in asked:
+        for flavor in ("onnx", "xgboost", "lightgbm", "catboost"):
+            if flavor in models[uri].metadata.flavors:
+                own[uri] = type(getattr(mlflow, flavor).load_model(uri)).__name__
+    print(json.dumps([answers, batches, own]), file=told, flush=True)
+
+for line in sys.stdin:
+    if os.fork() == 0:
+        ask(*json.loads(line))
+        os._exit(0)
+    if os.wait()[1]:
+        print("null", file=told, flush=True)
 """
+Ask = Callable[[str, dict[str, list[Row]], Path], Any]
 
 
-def ask(uri: str, rows: dict[str, list[Row]], cwd: Path) -> Any:
-    """Load models in one new process that has no mlship; return answers, batches, own classes."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", ASK, uri],
-        input=msgspec.json.encode(rows),
-        stdout=subprocess.PIPE,
-        check=True,
-        cwd=cwd,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-    )
-    return msgspec.json.decode(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Ask]:
+    """Load models in a new process that has no mlship; give answers, batches, own classes.
+
+    The process is a fork of one that has imported the libraries, which takes seconds.
+    """
+    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    pipe = subprocess.PIPE
+    argv = [sys.executable, "-P", "-c", ASK]
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=environ) as process:
+        asked, told = process.stdin, process.stdout
+        assert asked
+        assert told
+
+        def answers(uri: str, rows: dict[str, list[Row]], folder: Path) -> Any:
+            asked.write(msgspec.json.encode((uri, str(folder), rows)) + b"\n")
+            asked.flush()
+            said = msgspec.json.decode(told.readline())
+            assert said, "stderr says why"
+            return said
+
+        yield answers
 
 
 def flowers() -> pd.DataFrame:
@@ -213,6 +235,7 @@ def test_mlflow_gives_the_answers_that_are_served(
     uri: str,
     open_store: Callable[[str], MlflowStore],
     made: dict[str, Path],
+    ask: Ask,
     tmp_path: Path,
 ) -> None:
     names = {kind: f"{kind}-{uuid.uuid4().hex[:8]}" for kind in KINDS}
@@ -308,7 +331,7 @@ def written(folder: Path, bundle: Path) -> Path:
     return folder / "model"
 
 
-def test_a_model_is_whole_wherever_its_folder_is_copied(tmp_path: Path) -> None:
+def test_a_model_is_whole_wherever_its_folder_is_copied(ask: Ask, tmp_path: Path) -> None:
     iris_bundle(tmp_path / "bundle")
     model = written(tmp_path / "one", tmp_path / "bundle")
     elsewhere = tmp_path / "a folder" / "elsewhere"
@@ -319,7 +342,7 @@ def test_a_model_is_whole_wherever_its_folder_is_copied(tmp_path: Path) -> None:
     assert answers[str(elsewhere)][0][0]["species"] == "setosa"
 
 
-def test_a_model_of_several_targets_answers_with_all_of_them(tmp_path: Path) -> None:
+def test_a_model_of_several_targets_answers_with_all_of_them(ask: Ask, tmp_path: Path) -> None:
     code = "from sklearn.ensemble import RandomForestClassifier\ndef train(data, params):\n"
     code += f"    forest = RandomForestClassifier(5, random_state=0)\n    X = {NUMBERS}\n"
     code += "    return forest.fit(X, data[['species', 'colour']])\n"

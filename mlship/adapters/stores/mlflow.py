@@ -293,11 +293,11 @@ class MlflowStore:
     def _registered(self, place: Place, release: Release) -> str:
         """Return the number of a release's version, registered first if it is new."""
         run = self._with_bundle(place, release)
-        if not (numbers := _numbers(place, release)):
-            page = mlflow_page.page(run, release)
-            place.register(run, _model(place, run), release.id, page)
-            numbers = _numbers(place, release)
-        return numbers[0]
+        for version in place.versions():
+            if version.release == release.id:
+                return version.number
+        page = mlflow_page.page(run, release)
+        return place.register(run, _model(place, run), release.id, page)
 
     def _holder(self, alias: Alias) -> Digest | None:
         named = [version.release for version in self.versions() if alias in version.aliases]
@@ -306,7 +306,3 @@ class MlflowStore:
 
 def _model(place: Place, run: KeptRun) -> StoredModel:
     return place.model(run.model) if run.model else StoredModel(artifacts=run.artifacts)
-
-
-def _numbers(place: Place, release: Release) -> list[str]:
-    return [version.number for version in place.versions() if version.release == release.id]

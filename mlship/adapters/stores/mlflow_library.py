@@ -37,20 +37,23 @@ class LibraryPlace:
         self._client = client
         self._name = name
         self._artifacts = artifacts
+        self._known: Any = None
+        self._has_versions = False
 
     def home(self) -> str:
         """Return the home of the project that the experiment is of; empty if it has no mark."""
-        experiment = self._client.get_experiment_by_name(self._name)
+        self._known = None  # another process may have marked it
+        experiment = self._experiment()
         return "" if experiment is None else str(experiment.tags.get(HOME, ""))
 
     def settle(self, home: str) -> None:
         """Mark the experiment with the home of its project."""
-        experiment = self._client.get_experiment_by_name(self._name)
+        experiment = self._experiment()
         self._client.set_experiment_tag(experiment.experiment_id, HOME, home)
 
     def find(self, release: Digest) -> KeptRun | None:
         """Return the run of a release."""
-        experiment = self._client.get_experiment_by_name(self._name)
+        experiment = self._experiment()
         if experiment is None:
             return None
         query = f"tags.`{RELEASE}` = '{release}'"
@@ -63,10 +66,10 @@ class LibraryPlace:
         Raises:
             ConflictError: somebody deleted the experiment.
         """
-        if self._client.get_experiment_by_name(self._name) is None:
+        if self._experiment() is None:
             with existing_is_fine():
                 self._client.create_experiment(self._name, artifact_location=self._artifacts)
-        experiment = self._client.get_experiment_by_name(self._name)
+        experiment = self._experiment()
         if experiment.lifecycle_stage != "active":
             raise mlflow_runs.deleted(self._name, experiment.experiment_id)
         created = self._client.create_run(experiment.experiment_id, tags=dict(tags), run_name=name)
@@ -117,7 +120,7 @@ class LibraryPlace:
         """Create the logged model of a run; of several ones, the oldest stays."""
         from mlflow.entities import LoggedModelOutput
 
-        experiment = self._client.get_experiment_by_name(self._name).experiment_id
+        experiment = self._experiment().experiment_id
 
         def listed() -> list[str]:
             found = self._client.search_logged_models(
@@ -125,7 +128,8 @@ class LibraryPlace:
             )
             return [model.model_id for model in found]
 
-        if not listed():
+        models = listed()
+        if not models:
             created = self._client.create_logged_model(
                 experiment,
                 name=name,
@@ -133,13 +137,14 @@ class LibraryPlace:
                 tags=dict(tags),
                 params=dict(params),
             )
-            if listed()[0] != created.model_id:
+            models = listed()
+            if models[0] != created.model_id:
                 self._client.delete_logged_model(created.model_id)
             else:
                 # MLflow refuses an output that is there, so only the creator adds it.
                 outputs = [LoggedModelOutput(created.model_id, step=0)]
                 self._client.log_outputs(run.number, outputs)
-        return self.model(listed()[0])
+        return self.model(models[0])
 
     def publish(self, model: StoredModel) -> None:
         """Mark a logged model as ready."""
@@ -167,16 +172,21 @@ class LibraryPlace:
                 break
             entries += page
             token = page.token
+        self._has_versions = bool(entries)
         if not entries:
             return []
         aliases = self._client.get_registered_model(self._name).aliases
         listed = [(int(entry.version), entry.creation_timestamp, entry.tags) for entry in entries]
         return mlflow_fast.listed(listed, {alias: int(aliases[alias]) for alias in aliases})
 
-    def register(self, run: KeptRun, model: StoredModel, release: Digest, page: Page) -> None:
-        """Register a version of a run's model; of two concurrent ones, the first stays."""
-        with existing_is_fine():
-            self._client.create_registered_model(self._name)
+    def register(self, run: KeptRun, model: StoredModel, release: Digest, page: Page) -> str:
+        """Register a version of a run's model; return its number.
+
+        Of two concurrent ones, the first stays.
+        """
+        if not self._has_versions:
+            with existing_is_fine():
+                self._client.create_registered_model(self._name)
         created = self._client.create_model_version(
             self._name,
             model.source,
@@ -193,6 +203,7 @@ class LibraryPlace:
             entry = {"name": self._name, "version": int(first.number)}
             tags = {"mlflow.modelVersions": json.dumps([entry])}
             self._client.set_logged_model_tags(model.number, tags)
+        return first.number
 
     def point(self, alias: str, number: str | None) -> None:
         """Set an alias to a version, or remove it."""
@@ -207,6 +218,12 @@ class LibraryPlace:
             self._client.delete_model_version_tag(self._name, number, key)
         else:
             self._client.set_model_version_tag(self._name, number, key, value)
+
+    def _experiment(self) -> Any:
+        """Return the experiment, which is asked for until it exists."""
+        if self._known is None:
+            self._known = self._client.get_experiment_by_name(self._name)
+        return self._known
 
     def _repository(self, artifacts: str) -> Any:
         from mlflow.store.artifact.artifact_repository_registry import (

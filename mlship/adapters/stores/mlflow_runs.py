@@ -164,8 +164,11 @@ class Place(Protocol):
     def versions(self) -> list[Version]:
         """Return the current registered versions, oldest first."""
 
-    def register(self, run: KeptRun, model: StoredModel, release: Digest, page: Page) -> None:
-        """Register a version of a run's model; of two concurrent ones, the first stays."""
+    def register(self, run: KeptRun, model: StoredModel, release: Digest, page: Page) -> str:
+        """Register a version of a run's model; return its number.
+
+        Of two concurrent ones, the first stays.
+        """
 
     def point(self, alias: str, number: str | None) -> None:
         """Set an alias to a version, or remove it."""

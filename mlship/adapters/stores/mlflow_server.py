@@ -60,9 +60,12 @@ class ServerPlace:
         self._name = name
         self._environ = environ
         self._clock = clock
+        self._known: dict[str, Any] | None = None
+        self._has_versions = False
 
     def home(self) -> str:
         """Return the home of the project that the experiment is of; empty if it has no mark."""
+        self._known = None  # another process may have marked it
         tags = (self._experiment() or {}).get("tags") or ()
         return next((str(tag["value"]) for tag in tags if tag["key"] == HOME), "")
 
@@ -251,12 +254,18 @@ class ServerPlace:
 
     def versions(self) -> list[Version]:
         """Return the current registered versions, oldest first."""
-        return self._versions()
+        versions = self._versions()
+        self._has_versions = bool(versions)
+        return versions
 
-    def register(self, run: KeptRun, model: StoredModel, release: Digest, page: Page) -> None:
-        """Register a version of a run's model; of two concurrent ones, the first stays."""
-        with suppress(ConflictError):
-            self._server.post("registered-models/create", {"name": self._name}, repeat="always")
+    def register(self, run: KeptRun, model: StoredModel, release: Digest, page: Page) -> str:
+        """Register a version of a run's model; return its number.
+
+        Of two concurrent ones, the first stays.
+        """
+        if not self._has_versions:
+            with suppress(ConflictError):
+                self._server.post("registered-models/create", {"name": self._name}, repeat="always")
 
         def find(seconds: float) -> Version | None:
             listed = self._versions(seconds)
@@ -273,13 +282,16 @@ class ServerPlace:
             body["model_id"] = model.number
         created = self._server.create("model-versions/create", body, find)
         first = find(PATIENCE.deadline)
-        if isinstance(created, Version) or first is None:
-            return
+        if isinstance(created, Version):
+            return (first or created).number
         own = str(created["model_version"]["version"])
+        if first is None:
+            return own
         if own != first.number:
             values = {"name": self._name, "version": own}
             with suppress(NotFoundError):
                 self._server.send("DELETE", "model-versions/delete", values)
+        return first.number
 
     def point(self, alias: str, number: str | None) -> None:
         """Set an alias to a version, or remove it."""
@@ -302,12 +314,16 @@ class ServerPlace:
             self._server.send("DELETE", "model-versions/delete-tag", values)
 
     def _experiment(self) -> dict[str, Any] | None:
+        """Return the experiment, which is asked for until it exists."""
+        if self._known is not None:
+            return self._known
         query = {"experiment_name": self._name}
         try:
             answer: dict[str, Any] = self._server.get("experiments/get-by-name", query)
         except NotFoundError:
             return None
-        return dict(answer["experiment"])
+        self._known = dict(answer["experiment"])
+        return self._known
 
     def _run(
         self, experiment: str, release: Digest, seconds: float = PATIENCE.deadline
