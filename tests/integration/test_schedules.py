@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +26,8 @@ from mlship.domain.ticks import Ticked
 from mlship.templates import schedules
 from tests.harness import hostile
 from tests.harness.act import ACT, Runner
+from tests.harness.airflow import Airflow
+from tests.harness.airflow import airflow as running
 from tests.harness.clusters import Cluster, built, cluster, until
 from tests.harness.kills import Project
 from tests.harness.samples import nothing
@@ -174,68 +177,22 @@ class Heard:
         self._server.server_close()
 
 
-_migrated: list[bytes] = []
-"""A database of Airflow's: to make its tables takes as long as a tick."""
+@pytest.fixture(scope="session")  # the order of tests puts others between those of Airflow
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    with running(tmp_path_factory.mktemp("airflow")) as made:
+        yield made
 
 
-class Airflow:
-    """A real Airflow with a database of its own.
-
-    Args:
-        folder: for the database.
-        dags: the folder of DAGs.
-        variables: more of its environment.
-    """
-
-    def __init__(self, folder: Path, dags: Path, **variables: str) -> None:
-        place = os.environ.get("TEST_AIRFLOW", "")
-        require("airflow", bool(place), "set TEST_AIRFLOW to the folder of Airflow's programs")
-        self._place = Path(place)
-        self._environment = {
-            "PATH": f"{place}{os.pathsep}{os.environ['PATH']}",
-            "HOME": str(folder),
-            "PYTHONPATH": str(folder / "of-airflow"),
-            "AIRFLOW_HOME": str(folder / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            **variables,
-        }
-        home = folder / "airflow"
-        home.mkdir()
-        if not _migrated:
-            self.run("airflow", "db", "migrate")
-            _migrated.append((home / "airflow.db").read_bytes())
-        (home / "airflow.db").write_bytes(_migrated[0])
-
-    def run(self, name: str, *arguments: str) -> str:
-        """Run a program of Airflow's environment; return what it printed."""
-        done = subprocess.run(
-            [self._place / name, *arguments],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def tick(self, dag: str) -> str:
-        """Run a DAG once, for a planned time."""
-        return self.run("airflow", "dags", "test", dag, PLANNED)
-
-
-@pytest.mark.xdist_group("second cluster")  # with the other one, which finds the tables made
+@pytest.mark.xdist_group("second cluster")  # with the other one, which finds it started
 @pytest.mark.service("airflow")
-def test_airflow_runs_a_tick_at_its_planned_time(tmp_path: Path) -> None:
+def test_airflow_runs_a_tick_at_its_planned_time(tmp_path: Path, airflow: Airflow) -> None:
     program, project = tmp_path / "mlship", tmp_path / "project"
     project.mkdir()
     program.write_text('#!/bin/sh\npwd > "$0.said"\necho "$@" "$PYTHONPATH" >> "$0.said"\n')
     program.chmod(0o755)
-    dags = tmp_path / "dags"
     where = f"where: airflow, folder: {project}, program: {program}"
-    rendered(dags, f"{{weekly: {{run: retrain, cron: 0 3 * * 1, {where}}}}}")
-    Airflow(tmp_path, dags / "airflow").tick("iris-weekly")
+    rendered(airflow.dags.parent, f"{{weekly: {{run: retrain, cron: 0 3 * * 1, {where}}}}}")
+    airflow.tick("iris-weekly", PLANNED)
     folder, arguments = (tmp_path / "mlship.said").read_text().splitlines()
     assert folder == str(project)
     assert arguments.split() == ["schedules", "run", "weekly", "--at", PLANNED]
@@ -243,17 +200,17 @@ def test_airflow_runs_a_tick_at_its_planned_time(tmp_path: Path) -> None:
 
 @pytest.mark.service("airflow")
 @pytest.mark.service("cluster")
-def test_airflow_runs_a_tick_in_a_pod_of_a_cluster(tmp_path: Path) -> None:
+def test_airflow_runs_a_tick_in_a_pod_of_a_cluster(tmp_path: Path, airflow: Airflow) -> None:
     with cluster() as place:
         # The pod is removed by its operator, and what it said with it: a server is told.
         with Heard(place.host()) as heard:
             image = jobs_image(tmp_path, f'exec python3 -c "{ASK}" {heard.url} "$(id -u)$(pwd)?$*"')
             pod = f"{{image: '{image}', namespace: {place.namespace}, cpu: 10m, memory: 64Mi}}"
             where = f"where: airflow, folder: /srv/iris, pod: {pod}"
-            rendered(tmp_path / "dags", f"{{pods: {{run: retrain, cron: 0 3 * * 1, {where}}}}}")
+            rendered(airflow.dags.parent, f"{{pods: {{run: retrain, cron: 0 3 * * 1, {where}}}}}")
             connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(place.path)}}
-            variables = {"AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection)}
-            Airflow(tmp_path, tmp_path / "dags" / "airflow", **variables).tick("iris-pods")
+            named = {"AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection)}
+            airflow.tick("iris-pods", PLANNED, **named)
         pods = place.kubectl("GET", f"/api/v1/namespaces/{place.namespace}/pods")["items"]
     assert heard.paths == [f"/65532/srv/iris?schedules run pods --at {PLANNED}"]
     assert not pods
