@@ -21,6 +21,7 @@ from tests.fakes.docker import FakeBuild
 from tests.fakes.images import FakeImages
 from tests.fakes.registry import FakeRegistry
 from tests.harness import asking, engine
+from tests.harness.base import small
 from tests.harness.images import Project, a_release, base_image
 from tests.harness.places import Notes
 from tests.harness.services import require
@@ -34,15 +35,29 @@ BACKENDS = (
 )
 
 
+@pytest.fixture(scope="module")
+def folders() -> Iterator[list[Path]]:
+    """Give a list for the folders of projects whose images the engine is to forget in the end.
+
+    Until then it has their layers: the tests build the same few images.
+    """
+    found: list[Path] = []
+    yield found
+    for folder in found:
+        engine.forget(folder)
+
+
 @pytest.fixture(params=BACKENDS)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Images]]:
+def reopen(
+    request: pytest.FixtureRequest, tmp_path: Path, folders: list[Path]
+) -> Callable[[], Images]:
     """Give a function that opens the same images anew, as the next command would.
 
     What mlship makes itself is the same on another machine; what Docker builds, on this one.
     """
-    yield opening(request.param, tmp_path)
     if request.param == "engine":
-        engine.forget(tmp_path)
+        folders.append(tmp_path)
+    return opening(request.param, tmp_path)
 
 
 def opening(backend: str, tmp_path: Path) -> Callable[[], Images]:
@@ -62,8 +77,9 @@ def opening(backend: str, tmp_path: Path) -> Callable[[], Images]:
     if backend == "engine":
         engine.required()
         build = EngineBuild(os.environ, Notes())
-        return Project(tmp_path / "machine", None, build, repository=name).again
-    return lambda: Project(tmp_path / uuid.uuid4().hex, None, repository=name).images
+        return Project(tmp_path / "machine", None, build, repository=name, base=small()).again
+    base = small()
+    return lambda: Project(tmp_path / uuid.uuid4().hex, None, repository=name, base=base).images
 
 
 def answers() -> bool:

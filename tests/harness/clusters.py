@@ -35,16 +35,15 @@ from mlship.domain.digests import Digest
 from mlship.domain.image import reference
 from mlship.domain.release import Release
 from mlship.errors import MlshipError
+from tests.harness.base import compiled
 from tests.harness.images import oci_images
 from tests.harness.places import Notes
 from tests.harness.services import require
 
 REGISTRY = "localhost:5000"
 GATEWAY = "gateway/gateway"
-_BASE = f"{REGISTRY}/library/python:3.11-slim"
 _STAND_INS = Path(__file__).parents[1] / "stand_ins"
-_DOCKERFILE = f"""
-FROM {_BASE}
+_DOCKERFILE = """
 COPY runtime.py pod.py /app/tests/stand_ins/
 WORKDIR /app
 USER 65532
@@ -87,7 +86,7 @@ def image(name: str, behaviour: str = "{}") -> str:
         for file in ("runtime.py", "pod.py"):
             shutil.copy(_STAND_INS / file, folder)
         told = behaviour.replace("\\", "\\\\").replace('"', '\\"')
-        text = f'{_DOCKERFILE}ENV NAME={name}\nENV BEHAVIOUR="{told}"\n'
+        text = f'FROM {compiled()}{_DOCKERFILE}ENV NAME={name}\nENV BEHAVIOUR="{told}"\n'
         (Path(folder) / "Dockerfile").write_text(text)
         return built(tag, Path(folder))
 
@@ -95,11 +94,11 @@ def image(name: str, behaviour: str = "{}") -> str:
 @functools.cache
 def router_image() -> str:
     """Build and push the image of a router as mlship does; return its reference by digest."""
-    config = ImageConfig(repository=f"{REGISTRY}/mlship-tests/router", base=_BASE)
+    config = ImageConfig(repository=f"{REGISTRY}/mlship-tests/router", base=compiled())
     with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
         registries = held.enter_context(closing(Registries(config, os.environ)))
         images = oci_images(config, Path(folder), registries, Notes())
-        base = registries.base(reference(_BASE), config.platforms)
+        base = registries.base(reference(config.base), config.platforms)
         digest = next(iter(base.values())).reference.digest
         assert digest is not None
         return images.push(images.router(base=digest)).reference

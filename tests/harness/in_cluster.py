@@ -28,6 +28,7 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from tests.fakes.ports import CONFIG
 from tests.harness import clusters
+from tests.harness.base import compiled
 from tests.harness.bundles import iris_bundle
 from tests.harness.clusters import REGISTRY, Cluster
 from tests.harness.places import Notes
@@ -69,7 +70,7 @@ def pipeline(
     )
     image = ImageConfig(
         repository=f"{REGISTRY}/mlship-tests/iris",
-        base=f"{REGISTRY}/library/python:3.11-slim",
+        base=compiled(),
         attach="off",
     )
     given = {"gates": GatesConfig(container=False), **sections}

@@ -17,6 +17,7 @@ import yaml
 
 from tests.harness import asking, clusters, commands, postgres, tracking
 from tests.harness.act import ACT, Ran, Runner
+from tests.harness.base import compiled
 from tests.harness.clusters import Cluster
 from tests.harness.services import require
 from tests.harness.workflows import SOURCE
@@ -207,7 +208,7 @@ class Team:
         return {
             "image": {
                 "repository": self.images,
-                "base": f"{clusters.REGISTRY}/library/python:3.11-slim",
+                "base": compiled(),
             },
             "targets": {
                 "staging": self._target("staging"),

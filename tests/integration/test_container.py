@@ -35,6 +35,7 @@ from mlship.steps.push import push
 from tests.fakes.ports import CONFIG, world
 from tests.fakes.store import tiny_release
 from tests.harness import asking
+from tests.harness.base import compiled
 from tests.harness.bundles import iris_bundle
 from tests.harness.images import BASE, oci_images
 from tests.harness.places import Notes
@@ -93,7 +94,7 @@ def project(
     pins = lock.closure(["msgspec", "numpy", "onnxruntime"])
     draft = msgspec.structs.replace(bundles.read(folder), requirements=pins, files={})
     release = tiny_release(bundles.seal(folder, draft))
-    settings = ImageConfig(repository=repository(label), base=BASE, memory=memory)
+    settings = ImageConfig(repository=repository(label), base=compiled(), memory=memory)
     config = msgspec.structs.replace(
         CONFIG, image=settings, targets={"staging": TargetConfig(ready_seconds=60)}
     )

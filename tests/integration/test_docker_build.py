@@ -34,9 +34,10 @@ from mlship.steps.push import push
 from tests.fakes.ports import CONFIG, world
 from tests.fakes.store import tiny_release
 from tests.harness import asking, engine
+from tests.harness.base import compiled
 from tests.harness.bundles import iris_bundle
 from tests.harness.engine import docker
-from tests.harness.images import BASE, Project, docker_images
+from tests.harness.images import Project, docker_images
 from tests.harness.places import Notes
 from tests.harness.services import require
 from tests.integration.test_container import now, reasons
@@ -76,7 +77,7 @@ def project(root: Path, repository: str, text: str) -> tuple[Pipeline, Release, 
     release = tiny_release(bundles.seal(root / "bundle", draft))
     (root / SYSTEM).write_text(text)
     image = ImageConfig(
-        repository=repository, base=BASE, builder="docker", extend=SYSTEM, source=HOSTILE
+        repository=repository, base=compiled(), builder="docker", extend=SYSTEM, source=HOSTILE
     )
     targets = {"staging": TargetConfig(ready_seconds=60)}
     config = msgspec.structs.replace(CONFIG, image=image, targets=targets)

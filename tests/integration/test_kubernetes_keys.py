@@ -26,6 +26,7 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from tests.fakes.ports import CONFIG
 from tests.harness import asking, clusters
+from tests.harness.base import compiled
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.clusters import REGISTRY, Cluster, until
 from tests.harness.places import Notes
@@ -54,7 +55,7 @@ def configured(place: Cluster) -> Config:
         image=ImageConfig(
             # Not one that is used again: a statement about the same release would be found there.
             repository=f"{REGISTRY}/mlship-tests/{place.namespace}",
-            base=f"{REGISTRY}/library/python:3.11-slim",
+            base=compiled(),
         ),
         targets={"production": production},
         store=StoreConfig(kind="directory"),

@@ -24,6 +24,7 @@ from mlship.adapters.stores.mlflow import MlflowStore
 from mlship.adapters.targets.kubernetes.manifests import HOME, RELEASE
 from mlship.domain.digests import short
 from tests.harness import clusters, commands, postgres, tracking
+from tests.harness.base import compiled
 from tests.harness.clusters import REGISTRY, Cluster
 from tests.harness.postgres import Server
 from tests.harness.projects import flowers
@@ -174,7 +175,7 @@ def repository(top: Path, place: Cluster, mlflow: str, database: str) -> None:
                 "container": False,
                 "promote": {"min_labels": 10, "approvals": 0},
             },
-            "image": {"repository": images, "base": f"{REGISTRY}/library/python:3.11-slim"},
+            "image": {"repository": images, "base": compiled()},
             "targets": {"staging": {"kind": "local"}, "production": production},
             "store": {"kind": "mlflow", "uri": mlflow},
             "ledger": {"kind": "mlflow"},
