@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from mlship.adapters.targets.local import LocalTarget, Safeguards
+from mlship.adapters.targets.local import LocalTarget, Safeguards, loopback
 from mlship.adapters.targets.local.processes import Process, is_alive
-from mlship.adapters.targets.local.state import Logging, Router, Running, State
+from mlship.adapters.targets.local.state import Logging, Replica, Router, Running, State
 from mlship.config.project import TargetConfig
 from mlship.domain import digests
 from mlship.domain.deployment import Artifact, Deployment, Slot, slot_of
@@ -107,6 +107,14 @@ class Place:
         """What the stand-ins were asked."""
         files: Sequence[Path] = sorted((self.folder / "log").glob("*.jsonl"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def accepts(replica: Replica) -> bool:
+    """Return whether a replica may accept a connection, which would be lost with it.
+
+    A killed process counts as ended before the last of its threads has closed its sockets.
+    """
+    return is_alive(replica.process) or loopback.listens(replica.port, seconds=1)
 
 
 @contextmanager

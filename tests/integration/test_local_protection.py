@@ -14,13 +14,11 @@ import msgspec
 import pytest
 
 from mlship.adapters.targets.envoy import routes
-from mlship.adapters.targets.local import Safeguards, admin, loopback, supervision
-from mlship.adapters.targets.local.processes import is_alive
-from mlship.adapters.targets.local.state import Replica
+from mlship.adapters.targets.local import Safeguards, admin, supervision
 from mlship.domain.deployment import Slot
 from tests.harness import asking
 from tests.harness.load import load
-from tests.harness.places import CONFIG, Place, place
+from tests.harness.places import CONFIG, Place, accepts, place
 from tests.harness.samples import release
 
 ONE, TWO = release("one"), release("two")
@@ -105,11 +103,6 @@ def end(local: Place, slot: Slot) -> None:
         os.kill(each.process.pid, signal.SIGKILL)
     # What one that ends has accepted is lost.
     supervision.until(lambda: not any(map(accepts, ended)), seconds=20, what="their end")
-
-
-def accepts(replica: Replica) -> bool:
-    """Return whether a replica may accept a connection: its last thread closes its sockets."""
-    return is_alive(replica.process) or loopback.listens(replica.port, seconds=1)
 
 
 def answering(local: Place, count: int = 40) -> set[str]:

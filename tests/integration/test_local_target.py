@@ -34,7 +34,7 @@ from mlship.errors import (
 from mlship.runtime.stream.sides import Choice
 from tests.harness import asking
 from tests.harness.load import load
-from tests.harness.places import CONFIG, Place, place
+from tests.harness.places import CONFIG, Place, accepts, place
 from tests.harness.samples import release
 
 ONE = release("one")
@@ -65,7 +65,7 @@ def test_a_killed_replica_comes_back_and_no_request_fails_meanwhile(local: Place
     local.route({slot: 100})
     before = local.running.replicas[0]
     os.kill(before.process.pid, signal.SIGKILL)
-    until(lambda: not is_alive(before.process))
+    until(lambda: not accepts(before))
     with load(local.target.routes().endpoint) as requests:
         until(lambda: local.running.replicas[0].process != before.process)
         until(lambda: ready(local, slot) == 2)
@@ -93,7 +93,7 @@ def test_without_a_supervisor_traffic_flows_and_the_next_deploy_takes_over(local
     router = local.router.process
     os.kill(local.supervisor, signal.SIGKILL)
     os.kill(first.process.pid, signal.SIGKILL)
-    until(lambda: not is_alive(first.process))
+    until(lambda: not accepts(first))
     until(lambda: not local.target.inspect()[slot].supervised)
     assert ask(local).status_code == 200
     observed = local.target.inspect()[slot]
