@@ -80,7 +80,7 @@ def test_jobs_below_spark_submit_write_the_bytes_of_processes(project: Project) 
         jobs += json.loads(told)["files"]
     (project.folder / "driver.py").write_text(DRIVER)
     done = spark.submit("driver.py", *jobs, folder=project.folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for release in releases:
         assert f"batch {release}: passed" in done.stdout
     found = written(project.folder / "scores")

@@ -24,7 +24,7 @@ from mlship.domain import shapes
 from mlship.domain.evidence import Record
 from mlship.domain.ticks import Ticked
 from mlship.templates import schedules
-from tests.harness import hostile
+from tests.harness import commands, hostile
 from tests.harness.act import ACT, Runner
 from tests.harness.airflow import Airflow
 from tests.harness.airflow import airflow as running
@@ -34,6 +34,7 @@ from tests.harness.samples import nothing
 from tests.harness.samples import release as sample
 from tests.harness.services import require
 from tests.harness.team import git
+from tests.harness.warm import Started
 from tests.harness.workflows import SOURCE
 
 LEAST = """
@@ -62,9 +63,11 @@ def ticks(project: Project) -> list[Record]:
     return [record for record in project.pipeline().read() if record.evidence.step == "tick"]
 
 
-def fired(project: Project, at: datetime) -> "subprocess.Popen[bytes]":
-    argv = [sys.executable, "-m", "mlship", "schedules", "run", "often", "--at", at.isoformat()]
-    return subprocess.Popen(argv, cwd=project.folder)
+def fired(project: Project, at: datetime) -> Started:
+    arguments = ["schedules", "run", "often", "--at", at.isoformat()]
+    with Path(os.devnull).open("r+b") as nothing:
+        streams = dict.fromkeys(range(3), nothing.fileno())
+        return commands.process().start("mlship", arguments, project.folder, os.environ, streams)
 
 
 @pytest.fixture
