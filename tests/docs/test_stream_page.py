@@ -29,7 +29,7 @@ PROMISED = (
 def test_the_page_on_streams_works(tmp_path: Path) -> None:
     with kafka.broker() as broker:
         broker.create("features", "predictions", "predictions.dead-letter")
-        reader = Reader(tmp_path)
+        reader = Reader(tmp_path, is_cold=False)
         own = {"BROKERS": broker.address, "MLSHIP_STREAM__BROKERS": broker.address}
         reader.environment["MLSHIP_WORKFLOWS__MLSHIP"] = SOURCE
         try:
