@@ -86,13 +86,15 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its group, measure quick unit tests only, and put long tests first."""
+    cases: set[tuple[Path, str]] = set()
     for item in items:
         name = group(item)
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
         if os.environ.get(AGAIN) and (ORDER[rank(item)] in REAL or services(item)):
             item.add_marker(pytest.mark.flaky(reruns=1))
-        if ORDER[rank(item)] != "unit" or item.get_closest_marker("slow"):
+        is_quick = ORDER[rank(item)] == "unit" and not item.get_closest_marker("slow")
+        if not is_quick or _is_further_case(item, cases):
             item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: (rank(item), not needs_cluster(item)))
 
@@ -119,6 +121,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in again:
         terminalreporter.write_sep("_", report.head_line or report.nodeid)
         terminalreporter.line(report.longreprtext)
+
+
+def _is_further_case(item: pytest.Item, seen: set[tuple[Path, str]]) -> bool:
+    """Tell whether a case before this one trained, too: measuring doubles the time of a training.
+
+    The cases of a parametrized test run nearly the same lines of mlship, with other models.
+    """
+    if not item.get_closest_marker("fits"):
+        return False
+    test = (item.path, item.name.partition("[")[0])
+    is_further = test in seen
+    seen.add(test)
+    return is_further
 
 
 def needs_cluster(item: pytest.Item) -> bool:

@@ -60,6 +60,14 @@ def test_ends_its_worker(): os._exit(3)
 def test_after(): pass
 """
 
+SLOW = """
+import time
+import pytest
+@pytest.mark.timeout(1)
+def test_waits_for_ever(): time.sleep(60)
+def test_after(): pass
+"""
+
 
 def run(folder: Path, *options: str) -> tuple[int, str]:
     """Run the tests in a folder with two workers; return the exit code and the output."""
@@ -92,6 +100,14 @@ def test_a_test_that_ends_its_worker_is_named(tmp_path: Path) -> None:
     assert code == 2
     assert "exit code 3 during test_crash.py::test_ends_its_worker" in output
     assert "tests without a result" in output
+
+
+def test_a_test_that_takes_too_long_fails_by_its_time_limit(tmp_path: Path) -> None:
+    (tmp_path / "test_slow.py").write_text(SLOW)
+    code, output = run(tmp_path)
+    assert code == 1
+    assert "Timeout (>1.0s)" in output
+    assert "1 failed, 1 passed" in output
 
 
 def test_the_first_failure_may_end_the_run(tmp_path: Path) -> None:

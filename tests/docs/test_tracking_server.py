@@ -68,7 +68,7 @@ def bucket() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def reader(tmp_path: Path, database: dict[str, str], bucket: dict[str, str]) -> Iterator[Reader]:
-    reader = Reader(tmp_path)
+    reader = Reader(tmp_path, is_cold=False)
     reader.environment |= database | bucket
     yield reader
     with contextlib.suppress(OSError, ValueError):

@@ -9,13 +9,16 @@ is left; the process that collected them reports. With pytest-cov, each worker m
 import contextlib
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from _pytest._io import TerminalWriter
 from coverage import Coverage
 
 RUN = "TEST_RUN"
@@ -131,6 +134,9 @@ class _Run:
         config = self._session.config
         _capture_apart(config)
         config.pluginmanager.unregister(name="terminalreporter")
+        # pytest-timeout asks for it, and otherwise fails before it says that time is up.
+        writer = SimpleNamespace(_tw=TerminalWriter(sys.__stderr__))
+        config.pluginmanager.register(writer, "terminalreporter")
         results = _Results(config, sending)
         config.pluginmanager.register(results)
         measured = _measured(config)
