@@ -39,7 +39,7 @@ def environment() -> Mapping[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        OPTIONS: " ".join(java.options(folder)),
+        OPTIONS: " ".join(java.QUICK),
     }
 
 
