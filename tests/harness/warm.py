@@ -60,6 +60,9 @@ _LIBRARIES = (
     "mlflow.cli",
     "mlflow.store.model_registry.sqlalchemy_store",
     "tests.harness.kills",
+    # What scikit-learn imports when it first sees a table, and Pillow when it first writes a plot.
+    *("narwhals._interchange.dataframe", "narwhals._pandas_like.namespace"),
+    *(f"PIL.{form}ImagePlugin" for form in ("Bmp", "Gif", "Jpeg", "Png", "Ppm")),
     "tests.harness.tracking",
     "typer._adapters",
 )
