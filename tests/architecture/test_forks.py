@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,8 +43,10 @@ def test_two(): assert measured.two() == 2
 def test_three(): assert measured.three() == 3
 """
 SERVER = """
-import pathlib
+import os, pathlib, signal, time
 import pytest
+
+pytestmark = pytest.mark.xdist_group("server")
 
 @pytest.fixture(scope="module")
 def server():
@@ -51,7 +54,8 @@ def server():
     pathlib.Path(__file__).with_name("ended").touch()
 
 def test_fails(server): assert False
-def test_after(server): pass
+def test_is_left(server): os.kill(os.getppid(), signal.SIGKILL); time.sleep(0.6)
+def test_after(server): pathlib.Path(__file__).with_name("after").touch()
 """
 CRASH = """
 import os
@@ -122,6 +126,14 @@ def test_fixtures_end_when_a_failure_ends_the_run(tmp_path: Path) -> None:
     code, _ = run(tmp_path, "--exitfirst")
     assert code == 1
     assert (tmp_path / "ended").exists()
+
+
+def test_fixtures_end_when_the_process_that_collected_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "test_server.py").write_text(SERVER)
+    code, _ = run(tmp_path, "-k", "left or after")
+    assert code == -signal.SIGKILL
+    assert (tmp_path / "ended").exists()
+    assert not (tmp_path / "after").exists()
 
 
 def test_each_worker_measures_what_its_tests_run(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from types import SimpleNamespace
@@ -84,7 +84,8 @@ class _Run:
         for _ in range(number):
             receiving, sending = _CONTEXT.Pipe(duplex=False)
             current = _CONTEXT.Value("l", -1, lock=False)
-            process = _CONTEXT.Process(target=self._work, args=(sending, current))
+            others = (*workers, receiving)
+            process = _CONTEXT.Process(target=self._work, args=(sending, current, others))
             process.start()
             sending.close()
             workers[receiving] = (process, current)
@@ -129,8 +130,10 @@ class _Run:
         if self._session.shouldstop:
             raise self._session.Interrupted(self._session.shouldstop)
 
-    def _work(self, sending: Connection, current: Any) -> None:
+    def _work(self, sending: Connection, current: Any, others: Iterable[Connection]) -> None:
         """Run tests in a worker, until no group is left or a test asks to stop."""
+        for connection in others:  # otherwise it would not see that the reader is gone
+            connection.close()
         config = self._session.config
         _capture_apart(config)
         config.pluginmanager.unregister(name="terminalreporter")
@@ -143,7 +146,7 @@ class _Run:
         places = {item: place for place, item in enumerate(self._session.items)}
         items = self._items()
         item = next(items, None)
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
             while item is not None:
                 following = next(items, None)
                 current.value = places[item]
@@ -154,11 +157,12 @@ class _Run:
                 if self._session.shouldfail or self._session.shouldstop or self._is_stopped.value:
                     break
                 item = following
-        # Servers of fixtures must end, too, where the last test was not the last one.
+        # Servers of fixtures must end, too, also where nobody is left who wants results.
         self._session._setupstate.teardown_exact(None)
         if measured:
             measured.save()
-        results.send()
+        with contextlib.suppress(BrokenPipeError):
+            results.send()
 
     def _items(self) -> Iterator[pytest.Item]:
         """Yield the tests of a worker; a group is taken when the last test before it begins."""
