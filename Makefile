@@ -47,8 +47,8 @@ unit: $(READY) ## the unit tests that take no minute: what to run after each cha
 check: $(READY) ## lint, types, unit tests, architecture and docs: what to run before a commit
 	$(PYTEST) $(SPREAD) $(QUICK) tests/unit tests/architecture tests/docs
 
-# Four workers on two cores: tests wait for pods and servers half of the time.
-test: AT_ONCE := 4
+# Six workers on two cores: tests wait for pods and servers more than half of the time.
+test: AT_ONCE := 6
 test: $(READY) ## everything, lint too, with whatever services this machine has
 	$(PYTEST) $(SPREAD) $(if $(COVERAGE),$(MEASURED))
 

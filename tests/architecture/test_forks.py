@@ -57,6 +57,17 @@ def test_fails(server): assert False
 def test_is_left(server): os.kill(os.getppid(), signal.SIGKILL); time.sleep(0.6)
 def test_after(server): pathlib.Path(__file__).with_name("after").touch()
 """
+AGAIN = """
+import pathlib
+import pytest
+
+@pytest.mark.flaky(reruns=1)
+def test_passes_the_second_time():
+    file = pathlib.Path(__file__).with_name("tried")
+    is_second = file.exists()
+    file.touch()
+    assert is_second
+"""
 CRASH = """
 import os
 def test_before(): pass
@@ -112,6 +123,13 @@ def test_a_test_that_takes_too_long_fails_by_its_time_limit(tmp_path: Path) -> N
     assert code == 1
     assert "Timeout (>1.0s)" in output
     assert "1 failed, 1 passed" in output
+
+
+def test_a_test_may_run_again(tmp_path: Path) -> None:
+    (tmp_path / "test_again.py").write_text(AGAIN)
+    code, output = run(tmp_path)
+    assert code == 0
+    assert "1 passed, 1 rerun" in output
 
 
 def test_the_first_failure_may_end_the_run(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class _Run:
 
     def start(self, number: int) -> dict[Connection, tuple[ForkProcess, Any]]:
         """Start workers; return their connections, and the place of the test that each runs."""
-        workers = {}
+        workers: dict[Connection, tuple[ForkProcess, Any]] = {}
         for _ in range(number):
             receiving, sending = _CONTEXT.Pipe(duplex=False)
             current = _CONTEXT.Value("l", -1, lock=False)
@@ -137,8 +137,8 @@ class _Run:
         config = self._session.config
         _capture_apart(config)
         config.pluginmanager.unregister(name="terminalreporter")
-        # pytest-timeout asks for it, and otherwise fails before it says that time is up.
-        writer = SimpleNamespace(_tw=TerminalWriter(sys.__stderr__))
+        # pytest-timeout writes to it, and pytest-rerunfailures looks for subtests in it.
+        writer = SimpleNamespace(_tw=TerminalWriter(sys.__stderr__), stats={})
         config.pluginmanager.register(writer, "terminalreporter")
         results = _Results(config, sending)
         config.pluginmanager.register(results)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from mlship.adapters.checkout import children, jobs, predictor
+from mlship.adapters.targets.local import processes
 from tests.harness import commands
 from tests.mistakes.starts import Starts
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _warm_trainings(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let trainings, predictions and projects' tests be forks, those that fixtures start too."""
+    """Let trainings, predictions, projects' tests and servers be forks, also those of fixtures."""
     with pytest.MonkeyPatch.context() as patch:
         if not request.node.get_closest_marker("cold"):
             for place, replaced in commands.process().places():
@@ -22,9 +23,9 @@ def _warm_trainings(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _cold_trainings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let them be processes of their own, from the start of Python on, in tests marked `cold`."""
+    """Let all be processes of their own, from the start of Python on, in tests marked `cold`."""
     if request.node.get_closest_marker("cold"):
-        for place in (children, jobs, predictor):
+        for place in (children, jobs, predictor, processes):
             monkeypatch.setattr(place, "subprocess", subprocess)
 
 

@@ -33,8 +33,8 @@ from tests.harness.kills import Project
 from tests.harness.samples import nothing
 from tests.harness.samples import release as sample
 from tests.harness.services import require
+from tests.harness.started import Started
 from tests.harness.team import git
-from tests.harness.warm import Started
 from tests.harness.workflows import SOURCE
 
 LEAST = """

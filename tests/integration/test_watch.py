@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from mlship.adapters.targets.local import supervision
-from mlship.adapters.targets.local.processes import is_alive
 from mlship.config.project import TargetConfig
 from mlship.domain import shapes
 from mlship.domain.counts import grown
@@ -24,7 +23,7 @@ from mlship.steps.traffic import traffic
 from tests.harness import asking, clusters
 from tests.harness.duels import Duel, InCluster, Local
 from tests.harness.load import load
-from tests.harness.places import Place, place
+from tests.harness.places import Place, accepts, place
 
 BOUNDS = ChallengerBounds(min_requests=40)
 PRODUCTION = TargetConfig(
@@ -115,11 +114,11 @@ def test_a_challenger_without_a_replica_is_taken_off_though_no_request_fails(loc
     duel = duel_on(local)
     slot = slot_of(duel.challenger)
     (local.folder / "bundles" / slot / "stand-in.json").write_text('{"fail": "no memory"}')
-    ended = [each.process for each in local.running.replicas if each.slot == slot]
-    for process in ended:
-        os.kill(process.pid, signal.SIGKILL)
+    ended = [each for each in local.running.replicas if each.slot == slot]
+    for each in ended:
+        os.kill(each.process.pid, signal.SIGKILL)
     # What one that ends has accepted is lost.
-    supervision.until(lambda: not any(map(is_alive, ended)), seconds=20, what="their end")
+    supervision.until(lambda: not any(map(accepts, ended)), seconds=20, what="their end")
     with load(duel.endpoint) as requests:
         result = duel.watch(seconds=60)
     assert (result.verdict, duel.weights) == ("failed", {slot_of(duel.champion): 100})
