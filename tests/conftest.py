@@ -50,7 +50,7 @@ PLUGINS = "-p no:hypothesispytest -p no:anyio"
 come with the libraries of mlship's own tests; their import takes longer than that of pytest."""
 _LONGEST_NAME = 200
 AGAIN = "TEST_AGAIN"
-"""Set where a test against real services that fails is run a second time; see decision 62."""
+"""Set where a test of real processes or services that fails is run a second time: decision 62."""
 
 
 def services(item: pytest.Item) -> set[str]:
@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = group(item)
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
-        if os.environ.get(AGAIN) and (ORDER[rank(item)] in REAL or services(item)):
+        if os.environ.get(AGAIN) and (ORDER[rank(item)] in (*REAL, "docs") or services(item)):
             item.add_marker(pytest.mark.flaky(reruns=1))
         is_quick = ORDER[rank(item)] == "unit" and not item.get_closest_marker("slow")
         if not is_quick or _is_further_case(item, cases):
