@@ -1,7 +1,7 @@
 """How tests are spread over workers: what shares something stays together, long ones begin first.
 
-`make test` starts pytest-xdist's workers with `--dist loadgroup`: tests of one group run one after
-the other in one worker. Without workers, groups mean nothing and the order is all that changes.
+Tests of one group run one after the other in one worker: of `tests/harness/forks.py`, on macOS of
+pytest-xdist. Without workers, groups mean nothing and the order is all that changes.
 """
 
 import atexit
@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = group(item)
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
-        if os.environ.get(AGAIN) and (ORDER[rank(item)] in (*REAL, "docs") or services(item)):
+        if os.environ.get(AGAIN) and is_real(item):
             item.add_marker(pytest.mark.flaky(reruns=1))
         is_quick = ORDER[rank(item)] == "unit" and not item.get_closest_marker("slow")
         if not is_quick or _is_further_case(item, cases):
@@ -134,6 +134,13 @@ def _is_further_case(item: pytest.Item, seen: set[tuple[Path, str]]) -> bool:
     is_further = test in seen
     seen.add(test)
     return is_further
+
+
+def is_real(item: pytest.Item) -> bool:
+    """Tell whether a test runs real processes or services for long: a slow machine may fail it."""
+    folder = ORDER[rank(item)]
+    is_long_page = folder == "docs" and item.get_closest_marker("slow") is not None
+    return folder in REAL or is_long_page or bool(services(item))
 
 
 def needs_cluster(item: pytest.Item) -> bool:
