@@ -71,13 +71,14 @@ def _is_beyond(body: bytes, characters: bytes, most: int) -> bool:
 def _least(body: bytes, characters: bytes, most: int) -> int:
     """Return how many of the characters a body has outside of texts, if it may be more than most.
 
-    Otherwise, those in texts are counted, too: that takes less time.
+    Otherwise, those in texts are counted, too: that takes less time. The count ends soon after it
+    is more than most.
     """
     count = sum(map(body.count, characters))
-    return count if count <= most else _outside_texts(body, characters)
+    return count if count <= most else _outside_texts(body, characters, most)
 
 
-def _outside_texts(body: bytes, characters: bytes) -> int:
+def _outside_texts(body: bytes, characters: bytes, most: int) -> int:
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     count, is_text = 0, False
@@ -85,5 +86,7 @@ def _outside_texts(body: bytes, characters: bytes) -> int:
         parts = body[start : start + _PIECE_BYTES].split(b'"')
         outside = b"".join(parts[is_text::2])
         count += sum(map(outside.count, characters))
+        if count > most:
+            break
         is_text ^= len(parts) % 2 == 0
     return count

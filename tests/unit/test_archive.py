@@ -4,7 +4,7 @@ import functools
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -119,22 +119,24 @@ def test_no_node_can_be_made_another(name: str) -> None:
     """Each node in turn names another function; only plain values take no notice of it."""
     data = files()[name]
     with zipfile.ZipFile(io.BytesIO(data)) as source:
-        schema = json.loads(source.read("schema.json"))
+        schema, members = json.loads(source.read("schema.json")), source.namelist()
     tried = 0
     for node in nodes(schema):
         if node["__loader__"] == "JsonNode":
             continue
         before = node["__module__"], node["__class__"]
         node["__module__"], node["__class__"] = "posix", "system"
-        assert is_refused(with_schema(data, schema)), before
+        assert is_refused(lambda: archive.names(schema, members, "a file")), before
+        if tried % 20 == 0:  # the same of a whole file, which takes five times as long
+            assert is_refused(lambda: archive.read(with_schema(data, schema), "a file")), before
         node["__module__"], node["__class__"] = before
         tried += 1
     assert tried > 50
-    assert not is_refused(with_schema(data, schema))
+    assert not is_refused(lambda: archive.read(with_schema(data, schema), "a file"))
 
 
-def is_refused(data: bytes) -> bool:
+def is_refused(read: Callable[[], tuple[archive.Part, ...]]) -> bool:
     try:
-        return bool(trust.untrusted(archive.read(data, "a file"), ()))
+        return bool(trust.untrusted(read(), ()))
     except IntegrityError:
         return True

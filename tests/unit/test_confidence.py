@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 import pytest
@@ -218,7 +219,7 @@ def test_daily_looks_at_equal_models_raise_no_more_alarms_than_promised(
         arms = [[_draw(metric, chance) for _ in range(600)] for _ in range(2)]
         looks = [[arm[:n] for arm in arms] for n in range(20, 601, 20)]
         alarms += any(_alarm(metric, old, new, shadowed) for old, new in looks)
-        z_alarms += any(_z_alarm(old, new) for old, new in looks)
+        z_alarms += any(abs(gap) > reach for gap, reach in _z_looks(*arms, range(20, 601, 20)))
     assert alarms / rounds <= 0.05
     # The control: the same looks with a classic interval do raise false alarms.
     assert z_alarms / rounds > 0.15
@@ -236,11 +237,16 @@ def _alarm(metric: str, old: list[float], new: list[float], shadowed: bool) -> b
     return found.verdict != "undecided"
 
 
-def _z_alarm(old: list[float], new: list[float]) -> bool:
-    n = len(old)
-    means = sum(old) / n, sum(new) / n
-    variance = sum((x - means[0]) ** 2 for x in old) + sum((x - means[1]) ** 2 for x in new)
-    return abs(means[1] - means[0]) > 1.96 * math.sqrt(variance) / n
+def _z_looks(
+    old: list[float], new: list[float], looks: Iterable[int]
+) -> Iterator[tuple[float, float]]:
+    """Return the difference of the first scores' means and a classic interval's reach, by look."""
+    sums = [list(accumulate(arm)) for arm in (old, new)]
+    squares = [list(accumulate(x * x for x in arm)) for arm in (old, new)]
+    for n in looks:
+        means = [total[n - 1] / n for total in sums]
+        deviations = sum(total[n - 1] for total in squares) - n * sum(mean**2 for mean in means)
+        yield means[1] - means[0], 1.96 * math.sqrt(deviations) / n
 
 
 LEFT, RIGHT = [3.0, 5.0, 1.0] * 200, [4.0, 8.0, 6.0] * 200
@@ -285,7 +291,7 @@ def test_the_interval_of_a_bounded_metric_covers_the_true_difference_at_all_look
         intervals = [_of_costs(old[:n], new[:n], shadowed) for n in looks]
         missed += not all(low <= -0.6 <= high for low, high in intervals)
         found += intervals[-1][1] - intervals[-1][0] < 12
-        z_missed += not all(_z_covers(old[:n], new[:n], -0.6) for n in looks)
+        z_missed += any(abs(gap + 0.6) > reach for gap, reach in _z_looks(old, new, looks))
     assert missed / rounds <= 0.05
     # The controls: the intervals do shrink, and a classic one misses the truth at some look.
     assert found == rounds
@@ -303,10 +309,3 @@ def _of_costs(old: list[float], new: list[float], shadowed: bool) -> tuple[float
         old, new, paired=pairs, metric=COST, confidence=0.95, margin=0.0, min_labels=20
     )
     return result.low, result.high
-
-
-def _z_covers(old: list[float], new: list[float], truth: float) -> bool:
-    n = len(old)
-    means = sum(old) / n, sum(new) / n
-    variance = sum((x - means[0]) ** 2 for x in old) + sum((x - means[1]) ** 2 for x in new)
-    return abs(means[1] - means[0] - truth) <= 1.96 * math.sqrt(variance) / n

@@ -504,7 +504,8 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.slow
 def test_a_large_file_without_aliases_is_read(tmp_path: Path) -> None:
     text = yaml.safe_dump(document({"token": "abc"}))
-    text += "extensions:\n" + "- {name: a, extension: {a: [b, c, d, e]}}\n" * 30_000
+    # Of these, nearly each node of the text is a value: more than a file may have with aliases.
+    text += "extensions:\n" + f"- {{name: a, extension: [{'b, ' * 30}]}}\n" * 6_200
     assert merged(write(tmp_path / "a", text)).name == "context staging"
 
 

@@ -1,6 +1,9 @@
 """A step that is killed at any changing call, then run again, ends as if nothing had happened."""
 
+import copy
+import dataclasses
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Saw, Step
+from mlship.domain.fence import KERNEL
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError, RefusedError
@@ -139,6 +143,33 @@ def start(folder: Path, scene: Scene) -> tuple[World, Act]:
     return here, scene(here)
 
 
+class Scenery:
+    """A scene that is prepared once, and copied: to prepare it takes longer than what follows."""
+
+    def __init__(self, folder: Path, scene: Scene) -> None:
+        self._folder = folder
+        self._here, self.act = start(folder, scene)
+
+    def world(self, folder: Path) -> World:
+        """Return a copy of the prepared world, in a folder of its own."""
+        shutil.copytree(self._folder, folder)
+        here = copy.deepcopy(self._here)
+        targets = here.targets
+        here.pipeline = dataclasses.replace(
+            here.pipeline,
+            root=folder,
+            state=folder / ".mlship",
+            target=lambda name, fence=KERNEL: targets[name],
+        )
+        return here
+
+    def undisturbed(self, folder: Path) -> tuple[list[str], dict[str, Any]]:
+        """Return the calls of what is to be done, and how it ends."""
+        here, watch = self.world(folder), Watch()
+        self.act(watched(here.pipeline, watch))
+        return watch.calls, state(here)
+
+
 def state(here: World) -> dict[str, Any]:
     """Return all that a user can see: who runs, who gets traffic, names, roles, evidence."""
     target, history = here.targets["production"], here.pipeline.read().history
@@ -166,48 +197,43 @@ def state(here: World) -> dict[str, Any]:
     }
 
 
-def undisturbed(folder: Path, scene: Scene) -> tuple[list[str], dict[str, Any]]:
-    here, act = start(folder, scene)
-    watch = Watch()
-    act(watched(here.pipeline, watch))
-    return watch.calls, state(here)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_step_killed_at_any_call_and_run_again_ends_the_same(
     scene: Scene, side: Side, tmp_path: Path
 ) -> None:
-    calls, expected = undisturbed(tmp_path / "whole", scene)
+    prepared = Scenery(tmp_path / "prepared", scene)
+    calls, expected = prepared.undisturbed(tmp_path / "whole")
     assert expected["drift"] == ()
     for number, call in enumerate(calls, start=1):
-        here, act = start(tmp_path / str(number), scene)
+        here = prepared.world(tmp_path / str(number))
         with pytest.raises(Killed):
-            act(watched(here.pipeline, Watch(point=(side, number))))
-        act(here.pipeline)
+            prepared.act(watched(here.pipeline, Watch(point=(side, number))))
+        prepared.act(here.pipeline)
         assert state(here) == expected, f"killed {side} {number}, {call}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_step_killed_again_and_again_ends_the_same(scene: Scene, tmp_path: Path) -> None:
-    calls, expected = undisturbed(tmp_path / "whole", scene)
+    prepared = Scenery(tmp_path / "prepared", scene)
+    calls, expected = prepared.undisturbed(tmp_path / "whole")
     for seed in range(3):
         chance = random.Random(seed)
-        here, act = start(tmp_path / str(seed), scene)
+        here = prepared.world(tmp_path / str(seed))
         for _ in range(6):
             point = chance.choice(SIDES), chance.randint(1, len(calls))
             try:
-                act(watched(here.pipeline, Watch(point=point)))
+                prepared.act(watched(here.pipeline, Watch(point=point)))
             except Killed:
                 continue
-        act(here.pipeline)
+        prepared.act(here.pipeline)
         assert state(here) == expected, f"seed {seed}"
 
 
 def test_a_kill_before_the_end_leaves_something_to_do_and_status_says_what(tmp_path: Path) -> None:
-    calls, expected = undisturbed(tmp_path / "whole", promotion)
+    calls, expected = Scenery(tmp_path / "prepared", promotion).undisturbed(tmp_path / "whole")
     here, act = start(tmp_path / "killed", promotion)
     with pytest.raises(Killed):
         act(watched(here.pipeline, Watch(point=("before", len(calls)))))
@@ -227,7 +253,7 @@ def test_a_replacement_that_was_begun_is_resumed_without_being_told_again(tmp_pa
 
 def test_a_gate_that_was_passed_before_the_route_moved_is_asked_again(tmp_path: Path) -> None:
     here, act = start(tmp_path, promotion)
-    calls, _ = undisturbed(tmp_path / "whole", promotion)
+    calls, _ = Scenery(tmp_path / "prepared", promotion).undisturbed(tmp_path / "whole")
     route = calls.index("target.route") + 1
     with pytest.raises(Killed):
         act(watched(here.pipeline, Watch(point=("before", route))))
@@ -242,7 +268,7 @@ def test_a_promotion_whose_route_has_moved_is_completed_whatever_was_learnt_sinc
     tmp_path: Path,
 ) -> None:
     here, act = start(tmp_path, promotion)
-    calls, _ = undisturbed(tmp_path / "whole", promotion)
+    calls, _ = Scenery(tmp_path / "prepared", promotion).undisturbed(tmp_path / "whole")
     route = calls.index("target.route") + 1
     with pytest.raises(Killed):
         act(watched(here.pipeline, Watch(point=("after", route))))

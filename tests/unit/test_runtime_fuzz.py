@@ -73,8 +73,8 @@ def mutated(chance: random.Random, body: Any) -> bytes:
     """Return a body with one to three changes, some of which are not JSON any more."""
     body = json.loads(json.dumps(body))
     for _ in range(chance.randint(1, 3)):
-        holder, key = chance.choice([*places(body)] or [([body], 0)])
-        other, place = chance.choice([*places(body)] or [([body], 0)])
+        found = [*places(body)] or [([body], 0)]
+        (holder, key), (other, place) = chance.choice(found), chance.choice(found)
         change = chance.randrange(5)
         if change == 0:
             holder[key] = chance.choice(ODD)

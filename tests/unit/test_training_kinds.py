@@ -67,12 +67,12 @@ def own(code: str, frame: pd.DataFrame, rows: list[Row], **params: Any) -> list[
     return predicted
 
 
-def gaps(count: int = 200) -> pd.DataFrame:
+def gaps(count: int = 200, every: int = 4) -> pd.DataFrame:
     random = np.random.default_rng(3)
     age = random.integers(18, 90, count).astype("float64")
     dose = random.integers(1, 9, count).astype("float64")
     target = np.where(age < 40, 20.0, 30.0) + dose + random.normal(0, 0.1, count)
-    age[::4] = np.nan
+    age[::every] = np.nan
     return pd.DataFrame({"age": age, "dose": dose, "y": target})
 
 
@@ -451,7 +451,7 @@ def train(data, params):
 
 def test_a_classifier_may_refuse_some_training_rows(tmp_path: Path) -> None:
     held_out = gaps().dropna()
-    frame = gaps().assign(y=lambda rows: np.where(rows.y > 29, "late", "early"))
+    frame = gaps(every=20).assign(y=lambda rows: np.where(rows.y > 29, "late", "early"))
     module = project(tmp_path, GAPS_IN_TRAINING, frame)
     held_out.assign(y=np.where(held_out.y > 29, "late", "early")).to_csv(
         tmp_path / "held_out.csv", index=False

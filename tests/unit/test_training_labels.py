@@ -26,7 +26,10 @@ MODELS = {
         "n_estimators=5, min_child_samples=3, verbose=-1, n_jobs=1",
     ),
     "onnx": ("from sklearn.linear_model import LogisticRegression", ""),
-    "skops": ("from sklearn.semi_supervised import LabelSpreading", ""),
+    "skops": (
+        "from sklearn.semi_supervised import LabelSpreading",
+        "kernel='knn', n_neighbors=5",
+    ),
     "onnx without probabilities": ("from sklearn.svm import LinearSVC", ""),
 }
 SPECIES = ("rose", "iris", "tulip")
