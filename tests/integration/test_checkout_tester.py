@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlship.adapters.checkout.git import changes
+from mlship.adapters.checkout.changes import changed
 from mlship.adapters.checkout.tester import PytestTester
 from mlship.config import layers
 from mlship.config.project import Config
@@ -122,7 +122,7 @@ def test_tests_leave_nothing_that_makes_the_tree_dirty_or_it_is_told(
     found = tester.test("unit", bundle=None, server=None)
     assert found is not None
     assert found.failed == 1
-    assert changes(tmp_path) == ()
+    assert changed(tmp_path) == ()
     assert notes == []
     # The control: what a test writes itself is seen.
     (folder / "test_x.py").write_text("def test_x():\n    open('made.html', 'w').close()\n")
