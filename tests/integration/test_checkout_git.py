@@ -19,13 +19,12 @@ from mlship.config.data import DataConfig
 from mlship.config.project import ReportConfig
 from mlship.errors import ProjectError
 from tests.harness.projects import config
-
-WHO = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+from tests.harness.repositories import ADA
 
 
 def git(root: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", *WHO, *arguments], cwd=root, check=True, capture_output=True, text=True
+        ["git", *ADA, *arguments], cwd=root, check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
 
