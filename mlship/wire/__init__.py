@@ -5,7 +5,7 @@ from mlship.adapters.checkout.repository import not_ignored, top_of
 from mlship.adapters.checkout.storage import fetch as fetch_data
 from mlship.adapters.checkout.storage import kept_by_dvc
 from mlship.adapters.checkout.versions import repository
-from mlship.wire.assemble import CONFIG, actor, assemble, environment, publishing, read
+from mlship.wire.assemble import CONFIG, assemble, environment, publishing, read
 from mlship.wire.backends import (
     Purpose,
     cluster_access,
@@ -34,7 +34,6 @@ from mlship.wire.streams import (
 __all__ = [
     "CONFIG",
     "Purpose",
-    "actor",
     "assemble",
     "batching",
     "cluster_access",

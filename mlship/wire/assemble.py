@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship import files
+from mlship.adapters.checkout import repository
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.source import GitSource
 from mlship.adapters.checkout.tester import PytestTester
@@ -97,8 +97,8 @@ def assemble(
         overridden: the settings that do not come from mlship.yaml.
         by: signs the command's records, instead of the key of the project or of this machine.
     """
-    state, user = _state(root, purpose), actor(root, environment)
-    home = signing.home_of(config, root)
+    state = _state(root, purpose)
+    user, home = _actor_and_home(config, root, environment)
     shared = backends.shares_ledger(config, root)
     store = backends.store(config, home, state, environment, progress, purpose)
     signatures = signing.signatures(config, environment, root, home, by, shared=shared)
@@ -205,22 +205,14 @@ def publishing(
     )
 
 
-def actor(root: Path, environment: Mapping[str, str]) -> str:
-    """Return the user who runs the command: from GitHub Actions, git or the system."""
-    if environment.get("GITHUB_ACTOR"):
-        return environment["GITHUB_ACTOR"]
-    try:
-        result = subprocess.run(
-            ["git", "config", "user.email"],
-            cwd=root,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    except OSError:
-        return environment.get("USER", "unknown")
-    return result.stdout.strip() or environment.get("USER", "unknown")
+def _actor_and_home(config: Config, root: Path, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the user who runs the command, by GitHub Actions, git or the system; and the home."""
+    actor, home = environment.get("GITHUB_ACTOR", ""), config.home
+    if actor and home:
+        return actor, home
+    known = repository.settings(root)
+    actor = actor or repository.email(known).strip() or environment.get("USER", "unknown")
+    return actor, home or repository.home(root, known)
 
 
 def environment() -> Mapping[str, str]:

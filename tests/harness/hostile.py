@@ -20,6 +20,7 @@ from markdown_it import MarkdownIt
 
 from tests.harness.act import Ran, Runner, init
 from tests.harness.pictures import png
+from tests.harness.repositories import QUICK
 from tests.harness.runner_commands import Command, obeyed
 from tests.stand_ins.github_state import State
 
@@ -164,7 +165,7 @@ def _committed(repository: Path) -> str:
         ("rev-parse", "HEAD"),
     ):
         done = subprocess.run(
-            ["git", *arguments], cwd=repository, check=True, capture_output=True, text=True
+            ["git", *QUICK, *arguments], cwd=repository, check=True, capture_output=True, text=True
         )
     return done.stdout.strip()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from tests.harness.act import init
+from tests.harness.repositories import QUICK
 
 REPOSITORY = "ada/iris"
 BRANCH = "feature/petals"
@@ -173,6 +174,6 @@ def _commit(repository: Path, subject: str) -> str:
 
 def _git(repository: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments], cwd=repository, check=True, capture_output=True, text=True
+        ["git", *QUICK, *arguments], cwd=repository, check=True, capture_output=True, text=True
     )
     return done.stdout.strip()

@@ -19,6 +19,7 @@ from tests.harness import asking, clusters, commands, postgres, tracking
 from tests.harness.act import ACT, Ran, Runner
 from tests.harness.base import compiled
 from tests.harness.clusters import Cluster
+from tests.harness.repositories import ADA
 from tests.harness.services import require
 from tests.harness.workflows import SOURCE
 from tests.stand_ins.github import serving
@@ -245,8 +246,7 @@ class Team:
 
 def git(*arguments: str, at: Path | None = None) -> str:
     """Run git as Ada; return what it printed."""
-    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-    return called(["git", *identity, *arguments], at or Path.cwd(), os.environ).strip()
+    return called(["git", *ADA, *arguments], at or Path.cwd(), os.environ).strip()
 
 
 def called(argv: Sequence[str], at: Path, environment: Mapping[str, str]) -> str:

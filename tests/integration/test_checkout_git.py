@@ -1,29 +1,30 @@
 """What git says of a project: the commit, and what makes it dirty."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from mlship.adapters.checkout.changes import absent_submodules, changed, changed_outside
 from mlship.adapters.checkout.code import files_of, left_out, settings_of
 from mlship.adapters.checkout.datafiles import sources
 from mlship.adapters.checkout.differences import ignored_checks
-from mlship.adapters.checkout.git import absent_submodules, changes, changes_outside, not_ignored
+from mlship.adapters.checkout.git import not_ignored
 from mlship.adapters.checkout.source import GitSource
 from mlship.config.check_files import CheckFiles
 from mlship.config.data import DataConfig
 from mlship.config.project import ReportConfig
 from mlship.errors import ProjectError
 from tests.harness.projects import config
-
-WHO = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+from tests.harness.repositories import ADA
 
 
 def git(root: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", *WHO, *arguments], cwd=root, check=True, capture_output=True, text=True
+        ["git", *ADA, *arguments], cwd=root, check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
 
@@ -69,6 +70,11 @@ def test_a_changed_a_staged_and_a_removed_file_make_it_dirty(root: Path) -> None
 def test_a_commit_without_a_branch(root: Path) -> None:
     git(root, "checkout", "--quiet", "--detach")
     assert GitSource(root).commit().branch == ""
+
+
+def test_a_branch_with_the_name_of_a_tag(root: Path) -> None:
+    git(root, "tag", "develop")
+    assert GitSource(root).commit().branch == "develop"
 
 
 def test_no_repository_no_commit_and_no_file_are_told_apart(
@@ -130,7 +136,7 @@ def test_changes_are_named_by_their_path_in_the_project(root: Path) -> None:
     )
     (root / "pipeline.py").rename(root / "moved.py")
     git(root, "add", "-A")
-    assert set(changes(root)) >= {"moved.py", "pipeline.py"}
+    assert set(changed(root)) >= {"moved.py", "pipeline.py"}
 
 
 def test_what_git_would_take_in_is_told_from_what_it_ignores(root: Path) -> None:
@@ -167,15 +173,15 @@ def test_a_change_that_git_was_told_not_to_see_counts(root: Path, flag: str) -> 
     git(root, "update-index", flag, "pipeline.py")
     assert not GitSource(root).commit().dirty
     (root / "pipeline.py").write_text("x = 2\n")
-    assert changes(root) == ("pipeline.py",)
+    assert changed(root) == ("pipeline.py",)
     (root / "other.txt").write_text("")
-    assert changes(root) == ("other.txt", "pipeline.py")
+    assert changed(root) == ("other.txt", "pipeline.py")
 
 
 def test_a_file_that_a_sparse_checkout_leaves_out_is_no_change(root: Path) -> None:
     git(root, "update-index", "--skip-worktree", "pipeline.py")
     (root / "pipeline.py").unlink()
-    assert changes(root) == ()
+    assert changed(root) == ()
 
 
 @pytest.fixture
@@ -206,22 +212,22 @@ def test_a_change_in_a_submodule_that_git_was_told_to_ignore_counts(
     for folder, name in ((root, "project/outer"), (outer, "inner")):
         git(folder, "config", f"submodule.{name}.ignore", how)
         git(folder, "config", "diff.ignoreSubmodules", how)
-    assert changes(root) == ()
+    assert changed(root) == ()
     for place in (outer, nested):
         (place / "x.py").write_text("x = 2\n")
         assert git(root, "status", "--porcelain") == ""
-        assert changes(root) == ("outer",)
+        assert changed(root) == ("outer",)
         git(place, "update-index", "--assume-unchanged", "x.py")
-        assert changes(root) == ("outer",)
+        assert changed(root) == ("outer",)
         git(place, "update-index", "--no-assume-unchanged", "x.py")
         git(place, "checkout", "--quiet", "x.py")
-        assert changes(root) == ()
+        assert changed(root) == ()
     (nested / "new.py").write_text("")
-    assert changes(root) == ("outer",)
+    assert changed(root) == ("outer",)
     (nested / "new.py").unlink()
     git(nested, "commit", "--quiet", "--allow-empty", "--message", "Move")
-    assert changes(root) == ("outer",)
-    assert changes_outside(outer, ["inner/x.py"]) == ("inner",)
+    assert changed(root) == ("outer",)
+    assert changed_outside(outer, ["inner/x.py"]) == ("inner",)
 
 
 CHECKS = CheckFiles(settings=("mlship.yaml", "../shared/work.jsonl"), suites=("tests", "../all"))
@@ -246,12 +252,20 @@ def test_what_differs_from_a_commit_whatever_is_checked_out(root: Path) -> None:
     assert different(root, "HEAD~1") == ()
     (root / "pipeline.py").write_text("x = 2\n")
     (root / "new.py").write_text("")
-    assert different(root) == ("new.py", "pipeline.py")
+    (root / "other").mkdir()
+    git(root / "other", "init", "--quiet")
+    (root / "other" / "ünder √.txt").write_text("")
+    assert different(root) == ("new.py", "other", "pipeline.py")
+    shutil.rmtree(root / "other")
     git(root, "add", "-A")
     git(root, "commit", "--quiet", "--message", "Change")
     assert different(root) == ()
     git(root, "checkout", "--quiet", "HEAD~1", "--", ".")
     assert different(root) == ("pipeline.py",)
+    elsewhere = root.parent / "a\nb"
+    shutil.copytree(root, elsewhere)
+    assert different(elsewhere) == ("mlship.yaml", "new.py", "pipeline.py")
+    shutil.rmtree(elsewhere)
     (absent,) = GitSource(root, CHECKS).differences("f" * 40)
     assert absent == "commit ffffffffffff itself, which this clone does not have"
 
@@ -360,15 +374,15 @@ def test_a_change_that_a_clean_filter_hides_counts(root: Path) -> None:
     git(root, "add", "-A")
     git(root, "commit", "--quiet", "--message", "Configure")
     git(root, "config", "filter.high.clean", "sed s/0.0/2.0/")
-    assert changes(root) == ()
+    assert changed(root) == ()
     (root / "mlship.yaml").write_text("min: 0.0\n")
     (root / "note.ipynb").write_text("{}\n\n")
     git(root, "add", "-A")
     git(root, "commit", "--quiet", "--allow-empty", "--message", "Nothing")
-    assert changes(root) == ("mlship.yaml",)
+    assert changed(root) == ("mlship.yaml",)
     assert different(root) == ("mlship.yaml",)
     (root / "secret.txt").write_text("abd\n")
-    assert changes(root) == ("mlship.yaml", "secret.txt")
+    assert changed(root) == ("mlship.yaml", "secret.txt")
 
 
 def test_code_of_a_script_in_an_ignored_repository_is_named(root: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlship.adapters.checkout.git import changes
+from mlship.adapters.checkout.changes import changed
 from mlship.adapters.checkout.tester import PytestTester
 from mlship.config import layers
 from mlship.config.project import Config
@@ -20,6 +20,7 @@ from mlship.domain import gates
 from mlship.domain.scores import Server, TestRun
 from mlship.errors import ConfigError, ProjectError
 from tests.harness.projects import config
+from tests.harness.repositories import ADA
 
 
 def run(root: Path, text: str, file: str = "test_x.py") -> TestRun:
@@ -114,15 +115,14 @@ def test_tests_leave_nothing_that_makes_the_tree_dirty_or_it_is_told(
     body = "def test_x(number):\n    import own\n    assert number < 9\n"
     given = "from hypothesis import given, strategies\n@given(strategies.integers())\n"
     (folder / "test_x.py").write_text(given + body)
-    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
-    for argv in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "Begin"]):
-        subprocess.run(["git", *argv], cwd=tmp_path, check=True)
+    for argv in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Begin"]):
+        subprocess.run(["git", *ADA, *argv], cwd=tmp_path, check=True)
     notes: list[str] = []
     tester = PytestTester(tmp_path, config(), notes.append)
     found = tester.test("unit", bundle=None, server=None)
     assert found is not None
     assert found.failed == 1
-    assert changes(tmp_path) == ()
+    assert changed(tmp_path) == ()
     assert notes == []
     # The control: what a test writes itself is seen.
     (folder / "test_x.py").write_text("def test_x():\n    open('made.html', 'w').close()\n")

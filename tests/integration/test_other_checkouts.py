@@ -11,8 +11,8 @@ import pytest
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.domain.scores import Trained
 from tests.harness.projects import config, flowers
+from tests.harness.repositories import ADA
 
-WHO = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
 PIPELINE = """
 from pathlib import Path
 from sklearn.linear_model import LogisticRegression
@@ -30,7 +30,7 @@ C = json.loads(Path(__file__).with_name("params.json").read_text())["C"]
 
 
 def git(root: Path, *arguments: str) -> None:
-    subprocess.run(["git", *WHO, *arguments], cwd=root, check=True, capture_output=True)
+    subprocess.run(["git", *ADA, *arguments], cwd=root, check=True, capture_output=True)
 
 
 @pytest.fixture

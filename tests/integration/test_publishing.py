@@ -23,6 +23,7 @@ from mlship.domain.release import Release
 from mlship.errors import ConfigError, UnavailableError
 from tests.harness import asking, commands
 from tests.harness.pictures import png
+from tests.harness.repositories import ADA
 from tests.harness.samples import NOON, release
 from tests.harness.signing import at
 from tests.stand_ins import github_git
@@ -57,7 +58,7 @@ class Desk:
     def __init__(self, folder: Path, state: State, url: str) -> None:
         self.folder, self.state, self.url = folder, state, url
         self.temporary = folder.parent
-        git = ("git", "-c", "user.email=ada@example.org", "-c", "user.name=Ada")
+        git = ("git", *ADA)
         for argv in (
             ("git", "init", "-q", "-b", BRANCH),
             ("git", "add", "-A"),
@@ -417,7 +418,7 @@ def test_the_stand_in_for_cml_refuses_what_cml_refuses(desk: Desk, arguments: li
 
 def test_the_stand_in_for_github_runs_as_a_program_on_a_real_repository(tmp_path: Path) -> None:
     work, bare, kept = tmp_path / "work", tmp_path / "iris.git", tmp_path / "github.json"
-    git = ("git", "-C", str(work), "-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    git = ("git", "-C", str(work), *ADA)
     for argv in (
         ("git", "init", "-q", "-b", "main", str(work)),
         (*git, "commit", "-q", "--allow-empty", "-m", "begin"),

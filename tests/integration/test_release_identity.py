@@ -19,8 +19,8 @@ from mlship.domain.scores import Trained
 from mlship.errors import ConflictError, ProjectError
 from tests.harness import commands
 from tests.harness.projects import config, flowers
+from tests.harness.repositories import ADA
 
-WHO = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
 MODEL = """
 from sklearn.linear_model import LogisticRegression
 
@@ -38,7 +38,7 @@ class Notes:
 
 
 def git(root: Path, *arguments: str) -> None:
-    subprocess.run(["git", *WHO, *arguments], cwd=root, check=True, capture_output=True)
+    subprocess.run(["git", *ADA, *arguments], cwd=root, check=True, capture_output=True)
 
 
 def write(root: Path, body: str, above: str = "", **files: str) -> Path:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mlship.adapters.checkout.repository import home, ignored_workflows, published, top_of
+from mlship.adapters.checkout.repository import (
+    email,
+    home,
+    ignored_workflows,
+    published,
+    settings,
+    top_of,
+)
 from mlship.adapters.checkout.versions import repository
 from mlship.config.installation import Origin, refusal
 from mlship.errors import ProjectError
@@ -141,6 +148,20 @@ def test_a_projects_home_is_its_remote_and_its_folder(checkout: Path, tmp_path: 
     git("remote", "add", "origin", "https://example.org/eve/homework", at=checkout)
     assert home(checkout) == "example.org/eve/homework"
     assert home(tmp_path) == "//"
+    git("config", "core.worktree", "../..", at=checkout)
+    assert home(checkout) == "example.org/eve/homework//checkout"
+
+
+def test_git_says_who_runs_a_command(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "none"))
+    assert email(settings(checkout)) == ""
+    for address in ("ada@example.org", "eve\udcff@example.org"):
+        git("config", "--add", "user.email", address, at=checkout)
+    assert email(settings(checkout)) == "eve\ufffd@example.org"
+    monkeypatch.setenv("PATH", "")
+    assert (settings(checkout), home(checkout)) == ({}, "//")
 
 
 def test_links_and_what_a_sparse_checkout_leaves_out_are_known(checkout: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.harness import commands
+from tests.harness.repositories import QUICK
 
 LABELS = """
 import numpy as np
@@ -112,7 +113,9 @@ class Project:
     def _git(self, *words: str) -> None:
         author = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org"}
         author |= {"GIT_COMMITTER_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ada@example.org"}
-        subprocess.run(["git", *words], cwd=self.folder, check=True, env=os.environ | author)
+        subprocess.run(
+            ["git", *QUICK, *words], cwd=self.folder, check=True, env=os.environ | author
+        )
 
 
 @contextmanager

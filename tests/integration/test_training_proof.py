@@ -9,6 +9,7 @@ import pytest
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.errors import ProjectError
 from tests.harness.projects import config, flowers, project
+from tests.harness.repositories import QUICK
 
 MODEL = """
 import json, os, time
@@ -45,7 +46,7 @@ def trained(root: Path, body: str, **settings: Any) -> None:
     module = project(root, code, flowers()[["length", "colour", "price"]])
     (root / "lookup.json").write_text('{"pink": 5, "white": 9}')
     for command in ("init -q", "add -A", "-c user.name=A -c user.email=a@b.c commit -q -m Begin"):
-        subprocess.run(["git", *command.split()], cwd=root, check=True)
+        subprocess.run(["git", *QUICK, *command.split()], cwd=root, check=True)
     trainer = ChildTrainer(root, config("price", module, **settings), Silent())
     trainer.train(root / ".mlship" / "bundle")
 

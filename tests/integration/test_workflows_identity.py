@@ -11,6 +11,7 @@ import yaml
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from tests.harness import workflows
 from tests.harness.act import Ran, Runner
+from tests.harness.repositories import QUICK
 from tests.harness.samples import record, release
 from tests.harness.sigstore import Authority
 
@@ -68,7 +69,7 @@ class Here:
         return {"name": "main", "on": "push", "jobs": jobs}
 
     def git(self, *words: str) -> None:
-        subprocess.run(["git", *words], cwd=self.repository, check=True)
+        subprocess.run(["git", *QUICK, *words], cwd=self.repository, check=True)
 
     def run(self) -> Ran:
         return self.runner.run("main.yml")

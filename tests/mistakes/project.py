@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.harness import commands
+from tests.harness.repositories import QUICK
 
 ROOT = Path(__file__).parents[2]
 AUTHOR = "ada@example.org"
@@ -102,7 +103,7 @@ class Project:
             f"GIT_{role}_{key}": who[key] for role in ("AUTHOR", "COMMITTER") for key in who
         }
         subprocess.run(
-            ["git", *arguments],
+            ["git", *QUICK, *arguments],
             cwd=self.folder,
             check=True,
             capture_output=True,

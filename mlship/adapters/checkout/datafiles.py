@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mlship.adapters.checkout import dvc, git, queries, tables
+from mlship.adapters.checkout import changes, dvc, queries, tables
 from mlship.config.data import DataConfig
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -190,7 +190,7 @@ def _absent_submodule(root: Path, path: Path) -> str:
     if folder == root or not folder.is_relative_to(root) or any(folder.iterdir()):
         return ""
     try:
-        names = git.absent_submodules(root)
+        names = changes.absent_submodules(root)
     except ProjectError:  # no git, or no repository
         return ""
     return next((name for name in names if folder == root / name), "")

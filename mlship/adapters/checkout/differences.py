@@ -10,8 +10,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-from mlship.adapters.checkout import git
+from mlship.adapters.checkout import changes, git
 from mlship.config.check_files import CONFTEST, CheckFiles
+
+_PLACE: Final = ("--show-cdup", "--show-prefix")
+"""Asks for the way up to the top of the repository, then for the way down."""
 
 _NO_CODE: Final = (".*", "__pycache__", "venv", "node_modules", "build", "dist", "CVS", "*.egg")
 """Folders in which pytest looks for no tests."""
@@ -36,19 +39,21 @@ def differences(
     Raises:
         ProjectError: there is no git or no repository.
     """
-    if not git.run(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", check=False):
+    known = git.run(root, "rev-parse", f"{commit}^{{commit}}", *_PLACE, check=False)
+    sha, _, place = known.partition("\n")
+    if sha != commit:
         return (f"commit {commit[:12]} itself, which this clone does not have",)
-    above = git.run(root, "rev-parse", "--show-prefix").rstrip("\n")
-    inside, strange = _outside(root, (*checks.settings, *checks.suites, *beside))
+    ups, _, above = place.partition("\n")
+    top = (root / ups).resolve()
+    inside, strange = _outside(root, top, (*checks.settings, *checks.suites, *beside))
     places = (".", f":(exclude){git.STATE}", *(f":(literal){place}" for place in inside))
     asked = ("-c", "diff.autoRefreshIndex=true", "diff", "--name-only", "-z", "--no-relative")
     fully = ("--no-renames", "--no-ext-diff", "--ignore-submodules=none")
-    changed = _names(git.run(root, *asked, *fully, commit, "--", *places))
-    wanted = ("ls-files", "-z", "--full-name", "--others", "--exclude-standard")
-    changed |= _names(git.run(root, *wanted, "--", *places))
-    own = {posixpath.relpath(f"/{name}", f"/{above}") for name in changed}
-    unseen = git.unseen_changes(root, *places)
-    return tuple(sorted({*own, *unseen, *strange, *ignored_checks(root, checks)}))
+    changed = git.run(root, *asked, *fully, commit, "--", *places).split("\0")
+    prefix = above.rstrip("\n")
+    own = {posixpath.relpath(f"/{name}", f"/{prefix}") for name in changed if name}
+    others = changes.new_and_unseen(root, *places)
+    return tuple(sorted({*own, *others, *strange, *_ignored_checks(root, top, checks)}))
 
 
 def ignored_checks(root: Path, checks: CheckFiles) -> list[str]:
@@ -59,7 +64,11 @@ def ignored_checks(root: Path, checks: CheckFiles) -> list[str]:
     Raises:
         ProjectError: there is no git or no repository.
     """
-    base, top = root.resolve(), _top(root)
+    return _ignored_checks(root, _top(root), checks)
+
+
+def _ignored_checks(root: Path, top: Path, checks: CheckFiles) -> list[str]:
+    base = root.resolve()
     suites = [(root / suite).resolve() for suite in checks.suites]
     single = [(root / path).resolve() for path in checks.settings]
     above = [folder / CONFTEST for suite in suites for folder in suite.parents]
@@ -83,12 +92,12 @@ def _is_left_out(folder: Path) -> bool:
     return is_environment or any(fnmatch(folder.name, glob) for glob in _NO_CODE)
 
 
-def _outside(root: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
+def _outside(root: Path, top: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the files outside of `root` that are in its repository, and those in none.
 
     A link in the project counts as what it points to. What is in a submodule stands for it.
     """
-    base, top, inside, strange = root.resolve(), _top(root), [], []
+    base, inside, strange = root.resolve(), [], []
     for name in names:
         place = (root / name).resolve()
         if place.is_relative_to(base) or not place.exists():
@@ -105,7 +114,3 @@ def _outside(root: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def _top(root: Path) -> Path:
     return Path(git.run(root, "rev-parse", "--show-toplevel").rstrip("\n")).resolve()
-
-
-def _names(listed: str) -> set[str]:
-    return {name for name in listed.split("\0") if name}

@@ -1,12 +1,11 @@
-"""Git, by its own program: the files of a folder, and what changed in them."""
+"""Git, by its own program."""
 
 import os
-import posixpath
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection
+from pathlib import Path
 
 from mlship.domain.commit import Merged
 from mlship.errors import ProjectError
@@ -22,17 +21,9 @@ _OF_ANOTHER_REPOSITORY = (
     "GIT_COMMON_DIR",
     "GIT_OBJECT_DIRECTORY",
 )
-_SUBMODULE = "160000"
-"""The mode of an entry in git's index that stands for a commit of another repository."""
-
-_LFS = "lfs"
-_NOTEBOOK = ".ipynb"
 
 _LABELS = ("yours", "generated before", "generated now")
 """The names of the texts of a merge, in the marks of a conflict."""
-
-_MOST_PATHS = 500
-"""The number of paths in a command."""
 
 _MOST_CONFLICTS = 127
 """The greatest exit code of `git merge-file` that is a number of conflicts."""
@@ -41,126 +32,6 @@ _NONE = 1
 """The exit code of `git check-ignore` for paths of which none is ignored."""
 
 _BEGIN = "git init && git add -A && git commit"
-
-
-def changes(root: Path) -> tuple[str, ...]:
-    """Return the files under `root` that are not as in its commit, by their path from there.
-
-    Raises:
-        ProjectError: there is no git or no repository.
-    """
-    return tuple(sorted(_changes(root, ".", f":(exclude){STATE}")))
-
-
-def changes_outside(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
-    """Return those of some files outside of `root` that are not as in its commit.
-
-    A file of a submodule counts as the submodule.
-
-    Args:
-        root: the project's folder.
-        paths: of files in its repository, from there, such as `../shared/x.py`.
-
-    Raises:
-        ProjectError: there is no git or no repository.
-    """
-    above = run(root, "rev-parse", "--show-cdup").strip()
-    places = sorted({_in_repository(root, path, above) for path in paths})
-    changed: set[str] = set()
-    for start in range(0, len(places), _MOST_PATHS):
-        some = places[start : start + _MOST_PATHS]
-        changed |= _changes(root, *(f":(literal){place}" for place in some))
-    return tuple(sorted(changed))
-
-
-def _in_repository(root: Path, path: str, above: str) -> str:
-    """Return a path, or that of the submodule that it is in."""
-    parts = PurePosixPath(path).parts
-    names = ["/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
-    ups = above.rstrip("/")
-    inner = (name for name in names if not ups.startswith(name))
-    return next((name for name in inner if (root / name / ".git").exists()), path)
-
-
-def _changes(root: Path, *places: str) -> set[str]:
-    """Return the changed files at some places, by their path from `root`."""
-    told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
-    listed = run(root, *told, "--ignore-submodules=none", "--", *places)
-    changed = unseen_changes(root, *places)
-    if listed:
-        above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
-        # Each is two letters of state, a space, and the path from the top of the repository.
-        names = (entry[3:] for entry in listed.split("\0") if entry)
-        changed |= {posixpath.relpath(name, above or ".") for name in names}
-    return changed
-
-
-def unseen_changes(root: Path, *places: str) -> set[str]:
-    """Return the changed files at some places that neither `git status` nor `git diff` tells."""
-    return _hidden_changes(root, *places) | _filtered_changes(root, *places)
-
-
-def _hidden_changes(root: Path, *places: str) -> set[str]:
-    """Return the changed files at some places that git was told not to look at.
-
-    `git update-index --assume-unchanged` and `--skip-worktree` do so; the second is also how a
-    sparse checkout leaves files out, which is no change. Submodules are looked at by themselves:
-    these flags and `submodule.NAME.ignore` may be set in each of them.
-    """
-    entries = run(root, "ls-files", "-v", "--stage", "-z", "--", *places).split("\0")
-    changed: set[str] = set()
-    # Such as `H 100644 HASH 0<tab>train.py`; a lower-case letter is `--assume-unchanged`.
-    for fields, _, name in (entry.partition("\t") for entry in entries if entry):
-        flag, mode, known, _stage = fields.split()
-        if mode == _SUBMODULE:
-            differs = (root / name / ".git").exists() and _is_changed(root / name, known)
-        elif flag.islower() or flag == "S":
-            differs = (root / name).is_file() and _hash(root, name) != known
-        else:
-            continue
-        if differs:
-            changed.add(name)
-    return changed
-
-
-def _is_changed(submodule: Path, known: str) -> bool:
-    """Return whether a submodule is not as in the commit that its repository is to have."""
-    return run(submodule, "rev-parse", "HEAD").strip() != known or bool(_changes(submodule, "."))
-
-
-def _hash(root: Path, name: str) -> str:
-    return run(root, "hash-object", "--", name).strip()
-
-
-def _filtered_changes(root: Path, *places: str) -> set[str]:
-    """Return the files at some places of which a filter of git's configuration hides a change.
-
-    git compares what a clean filter makes of a file. What counts is the file itself: it must be as
-    a checkout would write it. Filters of Git LFS are left out, whose contents are compared by
-    digests; so are notebooks, whose outputs filters take away.
-    """
-    asked = ("config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$")
-    keys = run(root, *asked, check=False).split("\n")
-    filters = {key.partition(".")[2].rpartition(".")[0] for key in keys if key} - {_LFS}
-    if not filters:
-        return set()
-    tracked = run(root, "ls-files", "-z", "--", *places)
-    fields = run(root, "check-attr", "-z", "--stdin", "filter", given=tracked).split("\0")
-    names = [
-        name
-        for name, value in zip(fields[::3], fields[2::3], strict=False)
-        if value in filters and not name.endswith(_NOTEBOOK) and (root / name).is_file()
-    ]
-    return {name for name in names if _lines(root, name) != _checked_out(root, name)}
-
-
-def _lines(root: Path, name: str) -> list[str]:
-    return (root / name).read_bytes().decode("utf-8", "surrogateescape").splitlines()
-
-
-def _checked_out(root: Path, name: str) -> list[str]:
-    """Return the lines of a tracked file as a checkout would write it now."""
-    return run(root, "cat-file", "--filters", f":./{name}", check=False).splitlines()
 
 
 def not_ignored(root: Path, paths: Collection[str]) -> list[str]:
@@ -186,17 +57,6 @@ def _ignored(root: Path, paths: list[str]) -> set[str]:
     # One path that git refuses ends the answer for all.
     middle = len(paths) // 2
     return _ignored(root, paths[:middle]) | _ignored(root, paths[middle:])
-
-
-def absent_submodules(root: Path) -> list[str]:
-    """Return the submodules under `root` that are not checked out, by their path from there.
-
-    Raises:
-        ProjectError: there is no git or no repository.
-    """
-    listed = run(root, "ls-files", "-z", "--stage", "--", ".").split("\0")
-    names = [entry.partition("\t")[2] for entry in listed if entry.startswith(f"{_SUBMODULE} ")]
-    return [name for name in names if not any((root / name).glob("*"))]
 
 
 def list_files(root: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -1,7 +1,7 @@
 """The git repository around a folder: whether the folder belongs to it, and where others get it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,6 +10,8 @@ from mlship.domain import home as homes
 from mlship.errors import ProjectError
 
 _STEP = re.compile(r"\bmlship (?:train|deploy-|evaluate|promote|rollback|retire)")
+_EMAIL, _WORKTREE = "user.email", "core.worktree"
+_SETTINGS = r"^(user\.email|core\.worktree|remote\..*\.url)$"
 _SSH = re.compile(r"(?:ssh://)?(?:[\w.-]+@)?(github\.com|gitlab\.com|bitbucket\.org)[:/](.+)")
 
 
@@ -25,11 +27,12 @@ def top_of(folder: Path) -> Path | None:
         return top
     inside = here.relative_to(top).as_posix()
     try:
-        is_tracked = git.run(top, "ls-files", "-z", "--", f"./{inside}", check=False)
+        if git.run(top, "ls-files", "-z", "--", f"./{inside}", check=False):
+            return top
         is_ignored = git.run(top, "check-ignore", "--", f"./{inside}/", check=False)
     except ProjectError:  # git is not installed
         return top
-    return None if is_ignored and not is_tracked else top
+    return None if is_ignored else top
 
 
 def not_ignored(top: Path | None, paths: Sequence[str]) -> Sequence[str]:
@@ -42,20 +45,49 @@ def not_ignored(top: Path | None, paths: Sequence[str]) -> Sequence[str]:
         return paths
 
 
-def home(root: Path) -> str:
+def settings(root: Path) -> dict[str, str]:
+    """Return git's settings that `email` and `home` read; none without git."""
+    try:
+        listed = git.run(root, "config", "-z", "--get-regexp", _SETTINGS, check=False)
+    except ProjectError:  # git is not installed
+        return {}
+    pairs = (entry.partition("\n") for entry in listed.split("\0") if entry)
+    return {key: value for key, _, value in pairs}
+
+
+def email(known: Mapping[str, str]) -> str:
+    """Return the email address of the user by git's settings; empty if they have none."""
+    return known.get(_EMAIL, "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def home(root: Path, known: Mapping[str, str] | None = None) -> str:
     """Return the home of the project in a folder, see `mlship.domain.home`.
 
     It is of the remote `origin`, or of the only remote.
+
+    Args:
+        root: the folder.
+        known: git's settings there; without them, git is asked.
     """
-    try:
-        inside = git.run(root, "rev-parse", "--show-prefix", check=False).removesuffix("\n")
-        listed = git.run(root, "config", "-z", "--get-regexp", r"^remote\..*\.url$", check=False)
-    except ProjectError:  # git is not installed
-        return homes.UNKNOWN
-    pairs = (entry.partition("\n") for entry in listed.split("\0") if entry)
-    remotes = {key.removeprefix("remote.").removesuffix(".url"): url for key, _, url in pairs}
+    known = settings(root) if known is None else known
+    remotes = {
+        key.removeprefix("remote.").removesuffix(".url"): value
+        for key, value in known.items()
+        if key.startswith("remote.")
+    }
     remote = remotes.get("origin") or (next(iter(remotes.values())) if len(remotes) == 1 else "")
-    return homes.of(remote, inside)
+    return homes.of(remote, _place(root, known))
+
+
+def _place(root: Path, known: Mapping[str, str]) -> str:
+    """Return the path of a folder in its repository; empty for the top, or without one."""
+    has_own = all((root / ".git" / name).exists() for name in ("HEAD", "objects", "refs"))
+    if has_own and _WORKTREE not in known:
+        return ""
+    try:
+        return git.run(root, "rev-parse", "--show-prefix", check=False).removesuffix("\n")
+    except ProjectError:  # git is not installed
+        return ""
 
 
 def workflows_of(top: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from mlship.adapters.checkout import git
+from mlship.adapters.checkout import changes, git
 from mlship.adapters.checkout.differences import differences
 from mlship.config.check_files import CheckFiles
 from mlship.domain.commit import Commit
@@ -25,24 +25,22 @@ class GitSource:
             ProjectError: there is no git, no repository, no commit, or no file of the project
                 is in it.
         """
-        if git.run(self._root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) == "":
-            git.run(self._root, "rev-parse", "--git-dir")
+        state = changes.state(self._root)
+        if not state.sha:
             message = f"the git repository of {self._root} has no commit yet"
             raise ProjectError(message, hint=f"{git.cd(self._root)} && git add -A && git commit")
-        if not git.run(self._root, "ls-files", "-z", "--", "."):
+        if not state.has_files:
             message = f"no file of {self._root} is tracked by its git repository"
             raise ProjectError(message, hint=f"{git.cd(self._root)} && git add -A && git commit")
-        shown = git.run(self._root, "log", "-1", "--no-show-signature", "--format=%H%x00%ae%x00%s")
-        sha, author, subject = shown.rstrip("\n").split("\0", 2)
-        branch = git.run(self._root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
-        changed = git.changes(self._root)
+        shown = ("log", "-1", "--no-show-signature", "--format=%ae%x00%s", state.sha, "--")
+        author, subject = git.run(self._root, *shown).rstrip("\n").split("\0", 1)
         return Commit(
-            sha=sha,
-            dirty=bool(changed),
-            branch=branch.strip(),
+            sha=state.sha,
+            dirty=bool(state.changes),
+            branch=state.branch,
             author=author,
             subject=subject,
-            changes=changed,
+            changes=state.changes,
         )
 
     def differences(self, commit: str, beside: Iterable[str] = ()) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from mlship.adapters.checkout import children, git, shadows
+from mlship.adapters.checkout import changes, children, shadows
 from mlship.config.check_files import PYTEST_SETTINGS
 from mlship.config.project import Config
 from mlship.domain import api_keys, environment
@@ -98,7 +98,7 @@ class PytestTester:
     def _changes(self) -> set[str]:
         # Without a repository there is nothing that the tests could make uncommitted.
         with suppress(ProjectError):
-            return set(git.changes(self._root))
+            return set(changes.changed(self._root))
         return set()
 
     def _argv(self, paths: Sequence[str], report: Path) -> list[str]:

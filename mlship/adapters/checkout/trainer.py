@@ -9,7 +9,16 @@ from pathlib import Path
 import msgspec
 
 from mlship import files
-from mlship.adapters.checkout import children, code, datafiles, git, lock, repository, shadows
+from mlship.adapters.checkout import (
+    changes,
+    children,
+    code,
+    datafiles,
+    git,
+    lock,
+    repository,
+    shadows,
+)
 from mlship.adapters.checkout.children import RateRequest, ScoreRequest, TrainRequest
 from mlship.adapters.checkout.copies import Copies
 from mlship.adapters.checkout.jobs import Jobs
@@ -106,10 +115,10 @@ class ChildTrainer:
             _refuse_existing(into)
             _sweep(into)
             draft = into.with_name(f".{into.name}.{os.getpid()}.tmp")
-            for name in git.absent_submodules(self._root):
+            before = changes.state(self._root)
+            for name in before.absent:
                 hint = f"git submodule update --init {name}"
                 self._progress.note(f"submodule {name} is not checked out: {hint}")
-            before = git.changes(self._root)
             try:
                 request = TrainRequest(root=self._root, config=self._config, into=draft)
                 made = self._jobs.ask("train", request, Trained, self._meanwhile)
@@ -119,7 +128,7 @@ class ChildTrainer:
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         self._progress.note(f"{made.rows} rows, {made.features} features -> {made.format}")
-        made = self._described(made, before)
+        made = self._described(made, before.changes)
         for note in made.notes:
             self._progress.note(note)
         return made
@@ -130,7 +139,7 @@ class ChildTrainer:
         What a compiled library or another program wrote is not seen; a file that is new since, by
         git, counts as written, unless it is code or decides on tests.
         """
-        opened, after = made.opened, git.changes(self._root)
+        opened, after = made.opened, changes.changed(self._root)
         data = datafiles.names(self._root, self._config.data)
         read = {path: digest for path, digest in opened.read.items() if path not in data}
         copies = self._copies
@@ -153,7 +162,7 @@ class ChildTrainer:
             left=opened.left,
             written=tuple(sorted({*kept, *opened.left, *(new - opened.read.keys())})),
             ignored=code.ignored(self._root, own - set(opened.written)),
-            shared=(*foreign, *git.changes_outside(self._root, shared)),
+            shared=(*foreign, *changes.changed_outside(self._root, shared)),
         )
         notes = [*made.notes, *copies.notes(foreign), *_notes(opened, after, before)]
         variables = [name for name in self._config.model.environment if name in os.environ]

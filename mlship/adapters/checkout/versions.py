@@ -1,9 +1,10 @@
 """The contents that files of a repository had, as far as git knows them."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from mlship.adapters.checkout import git
+from mlship.adapters.checkout import changes, git
+from mlship.adapters.checkout.changes import Entry
 from mlship.domain.commit import FileVersion, Repository
 from mlship.errors import ProjectError
 
@@ -23,7 +24,10 @@ _LINK = "120000"
 """The mode of a symbolic link in git's index."""
 
 _NEW = ("ls-files", "--others", "--exclude-standard", "-z")
-_PROJECTS = ":(glob)**/mlship.yaml"
+_PROJECT = "mlship.yaml"
+
+_FIRST = ("--is-shallow-repository", "--revs-only")
+"""Asks whether the clone is shallow; what follows is left out if it is no commit."""
 
 
 def repository(top: Path, paths: Sequence[str], folder: Path | None = None) -> Repository:
@@ -38,37 +42,43 @@ def repository(top: Path, paths: Sequence[str], folder: Path | None = None) -> R
     """
     wanted = [f":(literal){path}" for path in paths]
     try:
-        blobs = [*_of_index(top, wanted), *_of_commits(top, wanted)]
+        entries = changes.index(top, ".")
+        is_shallow, *head = git.run(top, "rev-parse", *_FIRST, "HEAD").split()
+        commits = _of_commits(top, wanted) if head else ()
+        blobs = [*_of_index(entries, paths), *commits]
         data = _contents(top, [blob for blob, _ in blobs])
-        links, sparse = _links(top, folder or top), _sparse(top, [*wanted, _PROJECTS])
-        is_shallow = git.run(top, "rev-parse", "--is-shallow-repository").strip() == "true"
+        links, sparse = _links(top, folder or top, entries), _sparse(top, paths, entries)
     except ProjectError as error:
         return Repository(top=top, gap=error.message)
     versions = tuple(FileVersion(path, data[blob]) for blob, path in blobs if blob in data)
     return Repository(
         top=top,
         versions=versions,
-        gap=_SHALLOW if is_shallow else "",
+        gap=_SHALLOW if is_shallow == "true" else "",
         branches=tuple(_branches(top)),
         links=tuple(links),
         sparse=tuple(sparse),
     )
 
 
-def _links(top: Path, folder: Path) -> list[str]:
+def _links(top: Path, folder: Path, entries: Sequence[Entry]) -> list[str]:
     """Return the links that git tracks, and those in a folder that it would add, sorted."""
-    tracked = git.run(top, "ls-files", "--stage", "-z").split("\0")
-    links = {entry.partition("\t")[2] for entry in tracked if entry.startswith(f"{_LINK} ")}
+    links = {entry.name for entry in entries if entry.mode == _LINK}
     if folder.is_dir():
         place = f":(literal){folder.resolve().relative_to(top.resolve()).as_posix()}"
         links |= set(git.run(top, *_NEW, "--", place).split("\0")) - {""}
     return sorted(link for link in links if (top / link).is_symlink())
 
 
-def _sparse(top: Path, paths: Sequence[str]) -> list[str]:
+def _sparse(top: Path, paths: Sequence[str], entries: Sequence[Entry]) -> list[str]:
     """Return the files that a sparse checkout leaves out."""
-    entries = git.run(top, "ls-files", "-t", "-z", "--", *paths).split("\0")
-    return [entry[2:] for entry in entries if entry[:2] == "S " and not (top / entry[2:]).exists()]
+    names = [entry.name for entry in entries if entry.flag.upper() == "S"]
+    return [
+        name
+        for name in names
+        if (_is_below(name, paths) or PurePosixPath(name).name == _PROJECT)
+        and not (top / name).exists()
+    ]
 
 
 def _branches(top: Path) -> list[str]:
@@ -83,12 +93,15 @@ def _branches(top: Path) -> list[str]:
     return sorted(names - {"HEAD"})
 
 
-def _of_index(top: Path, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _of_index(entries: Sequence[Entry], paths: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the blob and the path of each file in the index."""
-    for entry in git.run(top, "ls-files", "--stage", "-z", "--", *paths).split("\0"):
-        fields, _, path = entry.partition("\t")
-        if fields.startswith(_REGULAR):
-            yield fields.split()[1], path
+    for entry in entries:
+        if entry.mode.startswith(_REGULAR) and _is_below(entry.name, paths):
+            yield entry.digest, entry.name
+
+
+def _is_below(name: str, paths: Sequence[str]) -> bool:
+    return any(name == path or name.startswith(f"{path}/") for path in paths)
 
 
 def _of_commits(top: Path, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -97,8 +110,6 @@ def _of_commits(top: Path, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
     A commit has the blob after it and the one before it, which is all that is left of a file that
     it deleted.
     """
-    if not git.run(top, "rev-parse", "--verify", "--quiet", "HEAD", check=False):
-        return
     entries = iter(git.run(top, *_LOG, "HEAD", "--", *paths).split("\0"))
     for entry in entries:
         if not entry.lstrip("\n").startswith(":"):
