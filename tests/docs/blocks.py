@@ -79,10 +79,11 @@ def environment(home: Path, *, is_cold: bool = True) -> dict[str, str]:
     for name, text in commands.items():
         (programs / name).write_text(f"#!{sys.executable}\n{text}\n")
         (programs / name).chmod(0o755)
-    if not is_cold:
-        shim.write(programs / "mlship")
     (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (programs / "python").chmod(0o755)
+    if not is_cold:
+        shim.write(programs / "mlship")
+        shim.write_python(programs / "python")
     (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n")
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
     return {

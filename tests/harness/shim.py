@@ -1,8 +1,9 @@
-"""The program `mlship` that pages and workflows find on their PATH: its commands are forks, too.
+"""The programs that pages and workflows find on their PATH, whose processes are forks, too.
 
-It starts in hundredths of a second: it imports only modules of the standard library, and hands its
-arguments, variables, folder and streams to the warm process. A command whose variables are read
-when Python starts or a library is imported becomes a process of its own, as in `commands`.
+`mlship` forks for all its commands, `python` for a script on stdin or in an argument. It starts in
+hundredths of a second: it imports only modules of the standard library, and hands its arguments,
+variables, folder and streams to the warm process. A command whose variables are read when Python
+starts or a library is imported becomes a process of its own, as in `commands`.
 """
 
 import os
@@ -21,10 +22,11 @@ at_import = {{
     for name, value in os.environ.items()
     if name.startswith({prefixes!r}) and name not in {passed!r} and not value.endswith({utf_8!r})
 }}
-if at_import != fixed or not {cold!r}.isdisjoint(sys.argv[1:]):
-    os.execv(sys.executable, [sys.executable, "-m", "mlship", *sys.argv[1:]])
+is_known = {forked!r} is None or sys.argv[1:2] and sys.argv[1] in {forked!r}
+if at_import != fixed or not is_known or not {cold!r}.isdisjoint(sys.argv[1:]):
+    os.execv(sys.executable, [sys.executable, *{start!r}, *sys.argv[1:]])
 call = {{
-    "program": "mlship",
+    "program": {program!r},
     "arguments": sys.argv[1:],
     "folder": os.getcwd(),
     "environment": dict(os.environ),
@@ -45,19 +47,28 @@ sys.exit(code)
 
 
 def write(file: Path, cold: Collection[str] = ()) -> None:
-    """Write the program to a file that can be executed.
+    """Write the program `mlship` to a file that can be executed.
 
     Args:
         file: where it is to be.
         cold: the commands that become processes of their own.
     """
+    _write(file, program="mlship", start=("-m", "mlship"), cold=frozenset(cold), forked=None)
+
+
+def write_python(file: Path) -> None:
+    """Write the program `python` to a file that can be executed."""
+    _write(file, program="python", start=(), cold=frozenset(), forked=("-", "-c"))
+
+
+def _write(file: Path, **choices: object) -> None:
     process = commands.process()
     text = _TEXT.format(
         python=sys.executable,
         prefixes=variables.AT_IMPORT,
         passed=variables.PASSED,
         utf_8=variables.UTF_8,
-        cold=frozenset(cold),
+        **choices,
         fixed=variables.at_import(os.environ),
         address=warm.address(process.name, "commands"),
     )
