@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests import conftest
 from tests.harness import shim
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,9 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+_PLUGINS = "-p no:hypothesispytest"
+"""An option of pytest: only mlship's own tests need Hypothesis, whose import takes half a start."""
 
 # Stands in for pip: what is asked for is there already, so it checks that it exists.
 _PIP = """
@@ -93,6 +97,7 @@ def environment(home: Path, *, is_cold: bool = True) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "GIT_CONFIG_NOSYSTEM": "1",
         "COLUMNS": "160",
+        "PYTEST_ADDOPTS": _PLUGINS if is_cold else conftest.PLUGINS,
     }
 
 
