@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests import conftest
 from tests.harness import shim
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,9 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+_PLUGINS = "-p no:hypothesispytest"
+"""An option of pytest: only mlship's own tests need Hypothesis, whose import takes half a start."""
 
 # Stands in for pip: what is asked for is there already, so it checks that it exists.
 _PIP = """
@@ -79,10 +83,11 @@ def environment(home: Path, *, is_cold: bool = True) -> dict[str, str]:
     for name, text in commands.items():
         (programs / name).write_text(f"#!{sys.executable}\n{text}\n")
         (programs / name).chmod(0o755)
-    if not is_cold:
-        shim.write(programs / "mlship")
     (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (programs / "python").chmod(0o755)
+    if not is_cold:
+        shim.write(programs / "mlship")
+        shim.write_python(programs / "python")
     (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n")
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
     return {
@@ -92,6 +97,7 @@ def environment(home: Path, *, is_cold: bool = True) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "GIT_CONFIG_NOSYSTEM": "1",
         "COLUMNS": "160",
+        "PYTEST_ADDOPTS": _PLUGINS if is_cold else conftest.PLUGINS,
     }
 
 

@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
@@ -17,6 +18,7 @@ class Started:
 
     def __init__(self, connection: socket.socket, command: Sequence[str]) -> None:
         self._connection, self._command = connection, command
+        self._lock = threading.Lock()
         self.pid = int(connection.recv(_LONGEST))
         self.returncode: int | None = None
         self.stdin: IO[bytes] | None = None
@@ -30,11 +32,17 @@ class Started:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; return the exit code, negative for a signal."""
-        if self.returncode is None:
-            if not select.select([self._connection], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(self._command, timeout or 0)
-            self.returncode = int(self._connection.recv(_LONGEST) or -signal.SIGKILL)
-            self._connection.close()
+        # Another thread may wait, too.
+        if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise subprocess.TimeoutExpired(self._command, timeout or 0)
+        try:
+            if self.returncode is None:
+                if not select.select([self._connection], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired(self._command, timeout or 0)
+                self.returncode = int(self._connection.recv(_LONGEST) or -signal.SIGKILL)
+                self._connection.close()
+        finally:
+            self._lock.release()
         return self.returncode
 
     def terminate(self) -> None:

@@ -37,13 +37,13 @@ from mlship.adapters.mlflow import library
 from mlship.adapters.targets.local import processes
 from mlship.runtime import trust
 from mlship.training.leaving import leave
-from tests.harness import layers, migrated, pages, servers, variables
+from tests.harness import forked, layers, migrated, pages, servers, variables
 from tests.harness.started import Started
 
 ROOT = Path(__file__).parents[2]
 _SERVING = Literal["mlship.runtime", "server"]
 Command = Literal["mlship", "tests.harness.kills"]
-Program = Literal[Command, "mlship.training", "mlflow", "pytest", _SERVING]
+Program = Literal[Command, "mlship.training", "mlflow", "pytest", "python", _SERVING]
 Kind = Literal["commands", "predictions"]
 SEEDS: Final[Mapping[Kind, str]] = {"commands": "0", "predictions": "1"}
 """The hash seeds of trainings and of offline predictions, which fork from a process that has it."""
@@ -68,7 +68,7 @@ _LIBRARIES = (
 )
 _OF_PREDICTIONS = (
     *("mlship.runtime.predict", "mlship.runtime.front", "mlship.runtime.worker"),
-    *("mlship.runtime.sinks", "onnxruntime", "pandas"),
+    *("mlship.runtime.batches.work", "mlship.runtime.sinks", "onnxruntime", "pandas"),
     *("sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline"),
 )
 """What replicas of the tests' projects import, and nothing of what only training needs."""
@@ -174,6 +174,7 @@ class Warm:
         yield children, SimpleNamespace(Popen=self.popen, **names)
         yield predictor, SimpleNamespace(Popen=self.predict)
         yield processes, servers.Launches(self.start)
+        yield from forked.places(self.start).items()
 
 
 def address(name: str, kind: Kind) -> str:
@@ -189,6 +190,7 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
         processes.__dict__["subprocess"] = servers.Launches(Warm(name).start)
         servers.launch_in_fork(call.arguments)
     if call.program == "mlship.runtime":
+        forked.obey(call.environment)
         servers.serve(call.arguments)
     if call.program == "mlflow":
         from tests.harness.tracking import program
@@ -197,8 +199,8 @@ def main(name: str, descriptor: int, kind: Kind) -> None:
             servers.end(program)
     for place, replaced in Warm(name).places():
         place.__dict__["subprocess"] = replaced
-    if call.program == "pytest":
-        servers.end(_tests)
+    if call.program in ("pytest", "python"):
+        servers.end(_tests if call.program == "pytest" else forked.script)
     if call.program in get_args(Command):
         library.__dict__["create_database"] = functools.partial(_copy, database)
         if state := given.get("XDG_STATE_HOME"):  # a folder of the run's own: see conftest.py

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlship.adapters.checkout import children, jobs, predictor
+from mlship.adapters.checkout import children, jobs, own_commands, predictor
+from mlship.adapters.rows import workers
 from mlship.adapters.targets.local import processes
 from tests.harness import commands
 from tests.mistakes.starts import Starts
@@ -25,7 +26,7 @@ def _warm_trainings(request: pytest.FixtureRequest) -> Iterator[None]:
 def _cold_trainings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all be processes of their own, from the start of Python on, in tests marked `cold`."""
     if request.node.get_closest_marker("cold"):
-        for place in (children, jobs, predictor, processes):
+        for place in (children, jobs, predictor, processes, workers, own_commands):
             monkeypatch.setattr(place, "subprocess", subprocess)
 
 
