@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.mlflow import library
-from tests.harness import migrated, postgres, tracking
+from tests.harness import bystander, forks, migrated, postgres, tracking
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Import MLflow before workers are forked: each of them would take five seconds for it."""
+    if forks.count(session.config) > 1 and any("mlflow" in item.nodeid for item in session.items):
+        with migrated.copied():
+            pass
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +36,13 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give the address of a real `mlflow server` of the tests' own."""
     with tracking.server(tmp_path_factory.mktemp("mlflow-server")) as url:
         yield url
+
+
+@pytest.fixture(scope="session", name="bystander")
+def _bystander() -> Iterator[bystander.Bystander]:
+    """Give a process with MLflow and the libraries of models, and without mlship."""
+    with bystander.start() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

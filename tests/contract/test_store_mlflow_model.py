@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +36,7 @@ from mlship.training.train import train
 from tests.fakes.store import tiny_bundle, tiny_release
 from tests.harness import asking
 from tests.harness.bundles import COLUMNS, SETOSA, iris_bundle
+from tests.harness.bystander import Bystander
 from tests.harness.projects import InProcess, config, project, request
 
 HOOK = """
@@ -87,69 +87,37 @@ OWN = {
 }
 
 ASK = """
-import json, os, sys, warnings
-warnings.simplefilter("ignore")
-sys.modules["mlship"] = None  # as where mlship is not installed
-told = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what libraries print is no answer
-import catboost, lightgbm, mlflow, onnxruntime, pandas as pd, skops.io, xgboost
-import mlflow.catboost, mlflow.lightgbm, mlflow.onnx, mlflow.xgboost
+import json, mlflow, pandas as pd
 from mlflow.exceptions import MlflowException
 
-def answer(model, rows):
+def answered(model, rows):
     try:
         return json.loads(json.dumps(model.predict(pd.DataFrame(rows)).to_dict("records")))
     except MlflowException as error:
         return error.message
 
-def ask(server, folder, asked):
-    os.chdir(folder)
-    mlflow.set_tracking_uri(server)
-    models = {uri: mlflow.pyfunc.load_model(uri) for uri in asked}
-    answers = {uri: [answer(models[uri], [row]) for row in rows] for uri, rows in asked.items()}
-    batches = {}
-    for uri, rows in asked.items():
-        good = [row for row, own in zip(rows, answers[uri]) if isinstance(own, list)]
-        batches[uri] = answer(models[uri], good)
-    own = {}
-    for uri in asked:
-        for flavor in ("onnx", "xgboost", "lightgbm", "catboost"):
-            if flavor in models[uri].metadata.flavors:
-                own[uri] = type(getattr(mlflow, flavor).load_model(uri)).__name__
-    print(json.dumps([answers, batches, own]), file=told, flush=True)
-
-for line in sys.stdin:
-    if os.fork() == 0:
-        ask(*json.loads(line))
-        os._exit(0)
-    if os.wait()[1]:
-        print("null", file=told, flush=True)
+server, asked = given
+mlflow.set_tracking_uri(server)
+models = {uri: mlflow.pyfunc.load_model(uri) for uri in asked}
+answers = {uri: [answered(models[uri], [row]) for row in rows] for uri, rows in asked.items()}
+batches = {}
+for uri, rows in asked.items():
+    good = [row for row, own in zip(rows, answers[uri]) if isinstance(own, list)]
+    batches[uri] = answered(models[uri], good)
+own = {}
+for uri in asked:
+    for flavor in ("onnx", "xgboost", "lightgbm", "catboost"):
+        if flavor in models[uri].metadata.flavors:
+            own[uri] = type(getattr(mlflow, flavor).load_model(uri)).__name__
+answer = [answers, batches, own]
 """
 Ask = Callable[[str, dict[str, list[Row]], Path], Any]
 
 
-@pytest.fixture(scope="module")
-def ask() -> Iterator[Ask]:
-    """Load models in a new process that has no mlship; give answers, batches, own classes.
-
-    The process is a fork of one that has imported the libraries, which takes seconds.
-    """
-    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    pipe = subprocess.PIPE
-    argv = [sys.executable, "-P", "-c", ASK]
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=environ) as process:
-        asked, told = process.stdin, process.stdout
-        assert asked
-        assert told
-
-        def answers(uri: str, rows: dict[str, list[Row]], folder: Path) -> Any:
-            asked.write(msgspec.json.encode((uri, str(folder), rows)) + b"\n")
-            asked.flush()
-            said = msgspec.json.decode(told.readline())
-            assert said, "stderr says why"
-            return said
-
-        yield answers
+@pytest.fixture
+def ask(bystander: Bystander) -> Ask:
+    """Load models where mlship is not installed; give answers, batches, own classes."""
+    return lambda uri, rows, folder: bystander.run(ASK, (uri, rows), folder)
 
 
 def flowers() -> pd.DataFrame:
@@ -220,6 +188,12 @@ def answers_of(folder: Path, rows: list[Row]) -> list[Row | Fault]:
         return Model.load(folder, None).answers(rows)
 
 
+@pytest.fixture(scope="module")
+def served(made: dict[str, Path]) -> dict[str, list[Row | Fault]]:
+    """Give the answers of mlship to the rows of each bundle."""
+    return {kind: answers_of(folder, rows_of(folder)) for kind, folder in made.items()}
+
+
 def same(answer: Row, expected: Row) -> bool:
     """Return whether outputs are equal, but for the order in which a batch is summed up."""
     return answer.keys() == expected.keys() and all(map(equal, answer.values(), expected.values()))
@@ -235,6 +209,7 @@ def test_mlflow_gives_the_answers_that_are_served(
     uri: str,
     open_store: Callable[[str], MlflowStore],
     made: dict[str, Path],
+    served: dict[str, list[Row | Fault]],
     ask: Ask,
     tmp_path: Path,
 ) -> None:
@@ -248,12 +223,11 @@ def test_mlflow_gives_the_answers_that_are_served(
     asked = {uris[kind]: rows_of(folder) for kind, folder in made.items()}
     answers, batches, own = ask(uri, asked, tmp_path)
     refusals = 0
-    for kind, folder in made.items():
-        served = answers_of(folder, asked[uris[kind]])
-        accepted = [answer for answer in served if not isinstance(answer, Fault)]
-        refusals += len(served) - len(accepted)
+    for kind in made:
+        accepted = [answer for answer in served[kind] if not isinstance(answer, Fault)]
+        refusals += len(served[kind]) - len(accepted)
         for row, expected, answer in zip(
-            asked[uris[kind]], served, answers[uris[kind]], strict=True
+            asked[uris[kind]], served[kind], answers[uris[kind]], strict=True
         ):
             if isinstance(expected, Fault):
                 assert f"{expected.field}: {expected.message}" in answer, (kind, row)
@@ -467,22 +441,16 @@ def test_mlship_trusts_nothing_of_a_model_but_the_verified_bundle(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_mlflow_models_serve_answers_as_mlship_does(tmp_path: Path) -> None:
+def test_mlflow_models_serve_answers_as_mlship_does(bystander: Bystander, tmp_path: Path) -> None:
     iris_bundle(tmp_path / "bundle", preprocess=HOOK)
     model = written(tmp_path / "one", tmp_path / "bundle")
     port = 20000 + os.getpid() % 20000
-    argv = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
-    argv += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"  # it runs uvicorn
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(
-            argv, stdout=log, stderr=log, cwd=tmp_path, env=environ, start_new_session=True
-        )
+    arguments = ["-m", str(model), "--env-manager", "local"]
+    arguments += ["--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
-    try:
+    with bystander.serving(arguments, tmp_path):
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and server.poll() is None:
+        while time.monotonic() < deadline:
             try:
                 if asking.get(f"{url}/ping").is_success:
                     break
@@ -497,6 +465,3 @@ def test_mlflow_models_serve_answers_as_mlship_does(tmp_path: Path) -> None:
             answer = asking.post(f"{url}/invocations", json=body, timeout=30)
             assert answer.status_code == 400
             assert column in answer.text
-    finally:
-        os.killpg(server.pid, 9)
-        server.wait()
