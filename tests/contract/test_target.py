@@ -24,6 +24,7 @@ from tests.harness.samples import release
 
 ONE = release("one")
 TWO = release("two")
+THREE = release("three")
 
 
 class Stage:
@@ -107,6 +108,8 @@ STAGES = [
     "clusters at a gateway",
     pytest.param("kubernetes", marks=pytest.mark.service("cluster")),
 ]
+if os.environ.get("TEST_PLAIN_CLUSTER"):
+    STAGES += PLAIN
 
 
 @pytest.fixture(autouse=True)
@@ -116,14 +119,34 @@ def _warm_supervisors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "subprocess", replaced)
 
 
-@pytest.fixture(params=[*STAGES, *(PLAIN if os.environ.get("TEST_PLAIN_CLUSTER") else ())])
+@pytest.fixture(params=STAGES)
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     with staged(request.param, tmp_path) as found:
         yield found
 
 
-@pytest.fixture(params=[*STAGES, *PLAIN])
+@pytest.fixture(params=STAGES if PLAIN[0] in STAGES else [*STAGES, *PLAIN])
 def routed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    with staged(request.param, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[Cluster]:
+    """Give the namespace in a cluster that the tests of `shared` have together."""
+    with clusters.cluster() as place:
+        yield place
+
+
+@pytest.fixture(params=STAGES)
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    """Give a stage without traffic, where releases ONE and TWO may run already."""
+    if request.param == "kubernetes":
+        place = request.getfixturevalue("namespace")
+        with place.api() as api:
+            api.delete("HTTPRoute", place.scope.name)
+        yield ClusterStage(place)
+        return
     with staged(request.param, tmp_path) as found:
         yield found
 
@@ -170,34 +193,34 @@ def test_deploying_leaves_traffic_alone(stage: Stage) -> None:
     assert (after.split, after.revision) == (before.split, before.revision)
 
 
-def test_deploying_again_changes_only_the_number_of_replicas(stage: Stage) -> None:
-    slot = stage.deploy(ONE)
-    first = stage.target.inspect()[slot]
-    stage.deploy(ONE)
-    assert stage.target.inspect()[slot] == first
+def test_deploying_again_changes_only_the_number_of_replicas(shared: Stage) -> None:
+    slot = shared.deploy(ONE)
+    first = shared.target.inspect()[slot]
+    shared.deploy(ONE)
+    assert shared.target.inspect()[slot] == first
     for count in (3, 1):
-        stage.deploy(ONE, replicas=count)
-        assert stage.target.inspect()[slot].ready == count
+        shared.deploy(ONE, replicas=count)
+        assert shared.target.inspect()[slot].ready == count
 
 
-def test_a_slot_does_not_change_its_artifact(stage: Stage) -> None:
-    slot = stage.deploy(ONE)
+def test_a_slot_does_not_change_its_artifact(shared: Stage) -> None:
+    slot = shared.deploy(ONE)
     with pytest.raises(ConflictError, match=slot):
-        stage.target.deploy(ONE, stage.artifact("another"), slot, replicas=1)
-    assert stage.target.inspect()[slot].ready == 1
+        shared.target.deploy(ONE, shared.artifact("another"), slot, replicas=1)
+    assert shared.target.inspect()[slot].ready == 1
 
 
-def test_a_new_slot_that_fails_goes_and_the_others_stay(stage: Stage) -> None:
-    good = stage.deploy(ONE)
-    stage.route({good: 100})
-    before = stage.target.inspect()
-    broken = stage.artifact("broken", is_broken=True)
+def test_a_new_slot_that_fails_goes_and_the_others_stay(shared: Stage) -> None:
+    good = shared.deploy(ONE)
+    shared.route({good: 100})
+    before = shared.target.inspect()
+    broken = shared.artifact("broken", is_broken=True)
     with pytest.raises((TimedOutError, ProjectError)) as caught:
-        stage.target.deploy(TWO, broken, slot_of(TWO), replicas=1)
-    assert slot_of(TWO) in caught.value.message
+        shared.target.deploy(THREE, broken, slot_of(THREE), replicas=1)
+    assert slot_of(THREE) in caught.value.message
     assert caught.value.hint
-    assert stage.target.inspect() == before
-    assert stage.target.routes().split.weights == {good: 100}
+    assert shared.target.inspect() == before
+    assert shared.target.routes().split.weights == {good: 100}
 
 
 def test_a_route_is_read_back_as_it_was_set(routed: Stage) -> None:
@@ -214,60 +237,60 @@ def test_a_route_is_read_back_as_it_was_set(routed: Stage) -> None:
         assert route.endpoint.startswith("http://")
 
 
-def test_every_change_of_the_route_has_a_revision_of_its_own(stage: Stage) -> None:
-    one, two = stage.deploy(ONE), stage.deploy(TWO)
-    first = stage.target.routes().revision
-    seen = [first, *(stage.route({slot: 100}) for slot in (one, two, one, two))]
+def test_every_change_of_the_route_has_a_revision_of_its_own(shared: Stage) -> None:
+    one, two = shared.deploy(ONE), shared.deploy(TWO)
+    first = shared.target.routes().revision
+    seen = [first, *(shared.route({slot: 100}) for slot in (one, two, one, two))]
     assert len(set(seen)) == 5
 
 
-def test_a_route_that_stays_as_it_is_keeps_its_revision(stage: Stage) -> None:
-    one = stage.deploy(ONE)
-    assert stage.route({one: 100}) == stage.route({one: 100})
+def test_a_route_that_stays_as_it_is_keeps_its_revision(shared: Stage) -> None:
+    one = shared.deploy(ONE)
+    assert shared.route({one: 100}) == shared.route({one: 100})
 
 
-def test_a_stale_revision_changes_nothing(stage: Stage) -> None:
-    one, two = stage.deploy(ONE), stage.deploy(TWO)
-    stale = stage.target.routes().revision
-    current = stage.route({one: 100})
+def test_a_stale_revision_changes_nothing(shared: Stage) -> None:
+    one, two = shared.deploy(ONE), shared.deploy(TWO)
+    stale = shared.target.routes().revision
+    current = shared.route({one: 100})
     with pytest.raises(ConflictError, match=f"{current}.*{stale}"):
-        stage.target.route(Split(weights={two: 100}), expected=stale)
-    route = stage.target.routes()
+        shared.target.route(Split(weights={two: 100}), expected=stale)
+    route = shared.target.routes()
     assert (route.split.weights, route.revision) == ({one: 100}, current)
 
 
-def test_no_traffic_goes_to_a_slot_that_is_not_there(stage: Stage) -> None:
-    one = stage.deploy(ONE)
-    missing = slot_of(TWO)
-    current = stage.route({one: 100})
+def test_no_traffic_goes_to_a_slot_that_is_not_there(shared: Stage) -> None:
+    one = shared.deploy(ONE)
+    missing = slot_of(THREE)
+    current = shared.route({one: 100})
     with pytest.raises(NotFoundError, match=missing):
-        stage.route({one: 90, missing: 10})
+        shared.route({one: 90, missing: 10})
     with pytest.raises(NotFoundError, match=missing):
-        stage.route({one: 100}, shadow=missing)
-    assert stage.target.routes().revision == current
+        shared.route({one: 100}, shadow=missing)
+    assert shared.target.routes().revision == current
 
 
-def test_a_shadow_needs_traffic_to_copy(stage: Stage) -> None:
-    one = stage.deploy(ONE)
+def test_a_shadow_needs_traffic_to_copy(shared: Stage) -> None:
+    one = shared.deploy(ONE)
     with pytest.raises(ConfigError):
-        stage.route({}, shadow=one)
+        shared.route({}, shadow=one)
 
 
-def test_a_slot_with_traffic_or_a_copy_of_it_is_not_removed(stage: Stage) -> None:
-    one, two = stage.deploy(ONE), stage.deploy(TWO)
-    stage.route({one: 100}, shadow=two)
+def test_a_slot_with_traffic_or_a_copy_of_it_is_not_removed(shared: Stage) -> None:
+    one, two = shared.deploy(ONE), shared.deploy(TWO)
+    shared.route({one: 100}, shadow=two)
     for slot in (one, two):
         with pytest.raises(ConflictError, match=slot):
-            stage.target.remove(slot)
-        assert stage.target.inspect()[slot].ready == 1
+            shared.target.remove(slot)
+        assert shared.target.inspect()[slot].ready == 1
 
 
-def test_a_removed_slot_is_gone_and_removing_it_again_is_no_error(stage: Stage) -> None:
-    one, two = stage.deploy(ONE), stage.deploy(TWO)
-    stage.route({one: 100, two: 0})
-    stage.target.remove(two)
-    stage.target.remove(two)
-    assert set(stage.target.inspect()) == {one}
+def test_a_removed_slot_is_gone_and_removing_it_again_is_no_error(shared: Stage) -> None:
+    one, two = shared.deploy(ONE), shared.deploy(TWO)
+    shared.route({one: 100, two: 0})
+    shared.target.remove(two)
+    shared.target.remove(two)
+    assert set(shared.target.inspect()) == {one}
 
 
 def test_a_removed_slot_can_be_deployed_again_with_another_artifact(stage: Stage) -> None:

@@ -27,6 +27,7 @@ from mlship.adapters.images.registry.registries import Registries
 from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks, find
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest, connected
 from mlship.adapters.targets.kubernetes.manifests import SLOT, Scope
+from mlship.adapters.targets.kubernetes.pauses import growing
 from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests
@@ -241,8 +242,8 @@ def new_namespace(place: Cluster) -> Iterator[None]:
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
+    """Wait for a condition, which is looked at less and less often."""
+    deadline, pauses = time.monotonic() + seconds, growing(0.1)
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.1)
+        time.sleep(next(pauses))

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-QUICK: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
-"""Threads that compile what runs long take most of the time of a short life."""
+QUICK: Final = (
+    *("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"),
+    *("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote"),
+)
+"""Threads that compile what runs long take most of the time of a short life, and the check that the
+code of each class is well-formed a seventh."""
 ARCHIVE: Final = "classes.jsa"
 """The classes that a program loads, as the machine has them in memory; see `.ci/kafka`."""
 

@@ -72,8 +72,13 @@ class Launches:
         if not _is_forked(command, options["env"]):
             return subprocess.Popen(command, **options)
         their_in, our_in = os.pipe()
-        process = self._fork(command, options, their_in)
-        os.close(their_in)
+        try:
+            process = self._fork(command, options, their_in)
+        except OSError:  # the warm process is gone; a supervisor tries again and again
+            os.close(our_in)
+            raise
+        finally:
+            os.close(their_in)
         process.stdin = os.fdopen(our_in, "wb", 0)
         return process
 

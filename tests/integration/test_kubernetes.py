@@ -110,10 +110,26 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], type[MlshipError], str]]
 
 @pytest.fixture(scope="module")
 def champion() -> Iterator[Cluster]:
-    """A namespace where a champion runs and has all traffic."""
+    """A namespace where a champion runs and has all traffic; other tests use it, too."""
     with clusters.cluster() as found:
         found.route({found.deploy(ONE): 100})
         yield found
+
+
+@pytest.fixture(scope="module")
+def _pair() -> Iterator[Cluster]:
+    with clusters.cluster() as found:
+        yield found
+
+
+@pytest.fixture
+def pair(_pair: Cluster) -> Cluster:
+    """A namespace where two releases run, and that has no route; other tests use it, too."""
+    with _pair.api() as api:
+        api.delete("HTTPRoute", _pair.scope.name)
+    for each in (ONE, TWO):
+        _pair.deploy(each)
+    return _pair
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -133,21 +149,21 @@ def test_a_challenger_that_fails_is_taken_away_with_the_reason(
     assert ask(champion).status_code == 200
 
 
-def test_deploying_and_routing_twice_writes_nothing(place: Cluster) -> None:
-    slot = place.deploy(ONE, replicas=2)
-    place.route({slot: 100})
-    before, pods = state(place), {pod["metadata"]["name"] for pod in place.pods(slot)}
+def test_deploying_and_routing_twice_writes_nothing(champion: Cluster) -> None:
+    slot = champion.deploy(ONE, replicas=2)
+    champion.route({slot: 100})
+    before, pods = state(champion), {pod["metadata"]["name"] for pod in champion.pods(slot)}
     assert len(before) == 5
-    place.deploy(ONE, replicas=2)
-    place.route({slot: 100})
-    assert state(place) == before
-    assert {pod["metadata"]["name"] for pod in place.pods(slot)} == pods
+    champion.deploy(ONE, replicas=2)
+    champion.route({slot: 100})
+    assert state(champion) == before
+    assert {pod["metadata"]["name"] for pod in champion.pods(slot)} == pods
 
 
-def test_every_object_says_which_release_it_belongs_to(place: Cluster) -> None:
-    slot = place.deploy(ONE)
-    with place.api() as api:
-        found = [api.get(kind, place.scope.object(slot)) for kind in KINDS] + api.list("Pod", {})
+def test_every_object_says_which_release_it_belongs_to(champion: Cluster) -> None:
+    slot = champion.deploy(ONE)
+    with champion.api() as api:
+        found = [api.get(kind, champion.scope.object(slot)) for kind in KINDS] + api.list("Pod", {})
     for one in found:
         assert one is not None
         assert one["metadata"]["annotations"]["mlship.dev/release"] == ONE.id
@@ -155,47 +171,48 @@ def test_every_object_says_which_release_it_belongs_to(place: Cluster) -> None:
         assert one["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "mlship"
 
 
-def test_a_change_of_settings_that_does_not_work_leaves_the_running_pods(place: Cluster) -> None:
-    slot = place.deploy(ONE)
-    place.route({slot: 100})
-    changed = place.again(kubernetes_env_from_secret="database")
+def test_a_change_of_settings_that_does_not_work_leaves_the_running_pods(champion: Cluster) -> None:
+    slot = champion.deploy(ONE)
+    champion.route({slot: 100})
+    changed = champion.again(kubernetes_env_from_secret="database")
     with pytest.raises(ConfigError, match="database"):
         changed.deploy(ONE, artifact(slot), slot, replicas=2)
-    clusters.until(lambda: place.target.inspect()[slot].detail == "")
-    found = place.target.inspect()[slot]
+    clusters.until(lambda: champion.target.inspect()[slot].detail == "")
+    found = champion.target.inspect()[slot]
     assert (found.ready, found.wanted) == (1, 1)
-    assert ask(place).status_code == 200
+    assert ask(champion).status_code == 200
 
 
-def test_the_gateway_splits_by_weight(place: Cluster) -> None:
-    one, two = place.deploy(ONE), place.deploy(TWO)
-    place.route({one: 80, two: 20})
-    url = place.target.routes().endpoint + "/predict"
+def test_the_gateway_splits_by_weight(pair: Cluster) -> None:
+    one, two = slot_of(ONE), slot_of(TWO)
+    pair.route({one: 80, two: 20})
+    url = pair.target.routes().endpoint + "/predict"
     with httpx.Client(verify=asking.TRUST) as client:
         seen = Counter(client.post(url, json={}).json()["slot"] for _ in range(1000))
     assert 150 <= seen[two] <= 250
     assert seen[one] + seen[two] == 1000
 
 
-def test_a_split_holds_for_every_request_after_route_returned(place: Cluster) -> None:
-    one, two = place.deploy(ONE), place.deploy(TWO)
-    url = place.target.routes().endpoint + "/predict"
+def test_a_split_holds_for_every_request_after_route_returned(pair: Cluster) -> None:
+    one, two = slot_of(ONE), slot_of(TWO)
+    url = pair.target.routes().endpoint + "/predict"
     with httpx.Client(verify=asking.TRUST) as client:
         for slot in (one, two, one, two, one):
             started = time.monotonic()
-            place.route({slot: 100})
+            pair.route({slot: 100})
             assert time.monotonic() - started < 2
             seen = {client.post(url, json={}).json()["slot"] for _ in range(20)}
             assert seen == {slot}
 
 
-def test_a_shadow_gets_a_copy_and_answers_nobody(place: Cluster) -> None:
-    one, two = place.deploy(ONE), place.deploy(TWO)
-    place.route({one: 100}, shadow=two)
-    assert {ask(place).json()["slot"] for _ in range(20)} == {one}
-    (pod,) = place.pods(two)
-    where = path("Pod", place.namespace, pod["metadata"]["name"], "proxy/asked")
-    asked = place.kubectl("GET", where)["asked"]
+def test_a_shadow_gets_a_copy_and_answers_nobody(pair: Cluster) -> None:
+    one, two = slot_of(ONE), slot_of(TWO)
+    (pod,) = pair.pods(two)
+    where = path("Pod", pair.namespace, pod["metadata"]["name"], "proxy/asked")
+    before = pair.kubectl("GET", where)["asked"]
+    pair.route({one: 100}, shadow=two)
+    assert {ask(pair).json()["slot"] for _ in range(20)} == {one}
+    asked = pair.kubectl("GET", where)["asked"] - before
     assert 15 <= asked <= 20
 
 
@@ -228,24 +245,24 @@ def test_the_diff_shows_what_deploying_would_change_and_changes_nothing(place: C
     assert place.target.inspect()[slot].wanted == 1
 
 
-def test_the_diff_of_a_split_and_a_removal_is_what_comes_of_them(place: Cluster) -> None:
-    one, two = place.deploy(ONE), place.deploy(TWO)
-    place.route({two: 100})
-    before = state(place)
-    found = place.target.changes(planned(removed=(two,)))
+def test_the_diff_of_a_split_and_a_removal_is_what_comes_of_them(pair: Cluster) -> None:
+    one, two = slot_of(ONE), slot_of(TWO)
+    pair.route({two: 100})
+    before = state(pair)
+    found = pair.target.changes(planned(removed=(two,)))
     route, *gone = found
     assert (route.object, route.action) == ("HTTPRoute iris-staging", "change")
     assert {each.object for each in gone} == {f"{kind} iris-staging-{two}" for kind in KINDS}
     assert {each.action for each in gone} == {"delete"}
-    assert state(place) == before
-    place.route({one: 100})
-    place.target.remove(two)
-    assert place.target.changes(planned()) == []
+    assert state(pair) == before
+    pair.route({one: 100})
+    pair.target.remove(two)
+    assert pair.target.changes(planned()) == []
     with pytest.raises(NotFoundError, match=f"slot {two} of staging has no ready replica"):
-        place.target.changes(planned(split=Split(weights={one: 90, two: 10})))
+        pair.target.changes(planned(split=Split(weights={one: 90, two: 10})))
     other = missing_image()
     with pytest.raises(ConflictError, match="holds"):
-        place.target.changes(msgspec.structs.replace(planned(), artifact=other))
+        pair.target.changes(msgspec.structs.replace(planned(), artifact=other))
 
 
 def test_the_rendered_files_are_taken_by_the_server_and_are_what_a_deployment_writes(
@@ -298,12 +315,12 @@ def test_a_slot_that_has_grown_keeps_its_replicas(
     assert target.deploy(ONE, artifact(slot), slot, replicas=3).wanted == 3
 
 
-def test_a_route_that_somebody_else_writes_is_a_conflict(place: Cluster) -> None:
-    one, two = place.deploy(ONE), place.deploy(TWO)
-    place.route({one: 90, two: 10})
-    seen = place.target.routes().revision
-    with place.api() as api:
-        found = api.get("HTTPRoute", place.scope.name)
+def test_a_route_that_somebody_else_writes_is_a_conflict(pair: Cluster) -> None:
+    one, two = slot_of(ONE), slot_of(TWO)
+    pair.route({one: 90, two: 10})
+    seen = pair.target.routes().revision
+    with pair.api() as api:
+        found = api.get("HTTPRoute", pair.scope.name)
         assert found is not None
         for reference, weight in zip(
             found["spec"]["rules"][0]["backendRefs"], (50, 50), strict=True
@@ -311,8 +328,8 @@ def test_a_route_that_somebody_else_writes_is_a_conflict(place: Cluster) -> None
             reference["weight"] = weight
         api.replace(found)
     with pytest.raises(ConflictError):
-        place.target.route(Split(weights={two: 100}), expected=seen)
-    assert place.target.routes().split.weights == {one: 50, two: 50}
+        pair.target.route(Split(weights={two: 100}), expected=seen)
+    assert pair.target.routes().split.weights == {one: 50, two: 50}
 
 
 def holding(config: bytes, namespace: str, ready: Any) -> None:
@@ -324,42 +341,42 @@ def holding(config: bytes, namespace: str, ready: Any) -> None:
         time.sleep(120)
 
 
-def test_a_lock_is_one_processs_and_a_killed_one_loses_it(place: Cluster) -> None:
-    with place.locks("bob").exclusive("staging"):
+def test_a_lock_is_one_processs_and_a_killed_one_loses_it(champion: Cluster) -> None:
+    with champion.locks("bob").exclusive("staging"):
         pass
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    settings = msgspec.json.encode(place.kubernetes)
-    holder = context.Process(target=holding, args=(settings, place.namespace, ready))
+    settings = msgspec.json.encode(champion.kubernetes)
+    holder = context.Process(target=holding, args=(settings, champion.namespace, ready))
     holder.start()
     assert ready.wait(30)
     started = time.monotonic()
     with (
         pytest.raises(ConflictError, match="ada at laptop, process 7"),
-        place.locks("bob").exclusive("staging"),
+        champion.locks("bob").exclusive("staging"),
     ):
         pass
     assert time.monotonic() - started < 5
-    with place.locks("bob").exclusive("production"):
+    with champion.locks("bob").exclusive("production"):
         pass
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
     started = time.monotonic()
-    with place.locks("bob").exclusive("staging"):
+    with champion.locks("bob").exclusive("staging"):
         taken = time.monotonic() - started
     assert 5 < taken <= 15
     started = time.monotonic()
-    with place.locks("carol").exclusive("staging"):
+    with champion.locks("carol").exclusive("staging"):
         assert time.monotonic() - started < 2
 
 
-def test_of_many_that_want_a_lock_one_gets_it(place: Cluster) -> None:
+def test_of_many_that_want_a_lock_one_gets_it(champion: Cluster) -> None:
     won: list[str] = []
 
     def want(who: str) -> None:
         try:
-            with place.locks(who).exclusive("staging"):
+            with champion.locks(who).exclusive("staging"):
                 won.append(who)
                 time.sleep(6)
         except ConflictError:
@@ -383,39 +400,39 @@ def refusal(place: Cluster, **changes: Any) -> MlshipError:
     return caught.value
 
 
-def test_what_does_not_exist_is_named(place: Cluster) -> None:
-    error = refusal(place, kubernetes_context="prod")
+def test_what_does_not_exist_is_named(champion: Cluster) -> None:
+    error = refusal(champion, kubernetes_context="prod")
     assert isinstance(error, ConfigError)
     assert "no context prod" in error.message
-    error = refusal(place, kubernetes_namespace="nowhere")
+    error = refusal(champion, kubernetes_namespace="nowhere")
     assert isinstance(error, NotFoundError)
     assert "no namespace nowhere" in error.message
-    error = refusal(place, kubernetes_gateway="gateway/other")
+    error = refusal(champion, kubernetes_gateway="gateway/other")
     assert isinstance(error, NotFoundError)
     assert "no Gateway gateway/other" in error.message
-    error = refusal(place, kubernetes_kubeconfig="/nowhere")
+    error = refusal(champion, kubernetes_kubeconfig="/nowhere")
     assert isinstance(error, ConfigError)
 
 
-def test_who_may_not_is_told_what_he_may_not(place: Cluster, tmp_path: Path) -> None:
-    where = f"/api/v1/namespaces/{place.namespace}/serviceaccounts"
-    place.kubectl("POST", where, json={"metadata": {"name": "nobody"}})
-    token = place.kubectl("POST", f"{where}/nobody/token", json={"spec": {}})["status"]["token"]
-    document = json.loads(place.path.read_text())
+def test_who_may_not_is_told_what_he_may_not(champion: Cluster, tmp_path: Path) -> None:
+    where = f"/api/v1/namespaces/{champion.namespace}/serviceaccounts"
+    champion.kubectl("POST", where, json={"metadata": {"name": "nobody"}})
+    token = champion.kubectl("POST", f"{where}/nobody/token", json={"spec": {}})["status"]["token"]
+    document = json.loads(champion.path.read_text())
     document["users"][0]["user"] = {"token": token}
     limited = tmp_path / "kubeconfig"
     limited.write_text(json.dumps(document))
-    error = refusal(place, kubernetes_kubeconfig=str(limited))
+    error = refusal(champion, kubernetes_kubeconfig=str(limited))
     assert isinstance(error, UnavailableError)
     assert "nobody to get gateways.gateway.networking.k8s.io" in error.message
-    target = place.again(kubernetes_kubeconfig=str(limited))
+    target = champion.again(kubernetes_kubeconfig=str(limited))
     with pytest.raises(UnavailableError, match=r"nobody to list pods in namespace"):
         target.inspect()
     document["users"][0]["user"] = {"token": "expired"}
     limited.write_text(json.dumps(document))
     assert (
         "does not accept the credentials"
-        in refusal(place, kubernetes_kubeconfig=str(limited)).message
+        in refusal(champion, kubernetes_kubeconfig=str(limited)).message
     )
 
 
@@ -442,22 +459,22 @@ def test_a_silent_server_is_given_up_in_seconds(tmp_path: Path) -> None:
         assert time.monotonic() - started < 5.5
 
 
-def test_a_slot_whose_removal_was_begun_can_be_deployed_again(place: Cluster) -> None:
-    slot = place.deploy(ONE)
-    with place.api() as api:
-        api.delete("Deployment", place.scope.object(slot))
-    assert place.deploy(ONE) == slot
-    assert place.target.inspect()[slot].ready == 1
+def test_a_slot_whose_removal_was_begun_can_be_deployed_again(pair: Cluster) -> None:
+    slot = slot_of(ONE)
+    with pair.api() as api:
+        api.delete("Deployment", pair.scope.object(slot))
+    assert pair.deploy(ONE) == slot
+    assert pair.target.inspect()[slot].ready == 1
 
 
-def test_a_deployment_that_vanished_is_a_slot_that_is_gone(place: Cluster) -> None:
-    one, two = place.deploy(ONE), place.deploy(TWO)
-    place.route({one: 90, two: 10})
-    place.route({one: 100})
-    with place.api() as api:
+def test_a_deployment_that_vanished_is_a_slot_that_is_gone(pair: Cluster) -> None:
+    one, two = slot_of(ONE), slot_of(TWO)
+    pair.route({one: 90, two: 10})
+    pair.route({one: 100})
+    with pair.api() as api:
         for kind in reversed(KINDS):
-            api.delete(kind, place.scope.object(two))
-    clusters.until(lambda: Slot(two) not in place.target.inspect())
-    place.route({one: 100}, None)
-    place.target.remove(two)
-    assert set(place.target.inspect()) == {one}
+            api.delete(kind, pair.scope.object(two))
+    clusters.until(lambda: Slot(two) not in pair.target.inspect())
+    pair.route({one: 100}, None)
+    pair.target.remove(two)
+    assert set(pair.target.inspect()) == {one}

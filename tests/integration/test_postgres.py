@@ -22,7 +22,7 @@ import pytest
 
 from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.domain.digests import Digest
-from tests.harness import asking
+from tests.harness import asking, serving
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.postgres import Server, server
 
@@ -30,7 +30,10 @@ pytestmark = pytest.mark.service("postgresql")
 
 RELEASE = Digest("sha256:" + "ab" * 32)
 KILLS = 8
-RUNTIME = (sys.executable, "-P", "-m", "mlship.runtime")
+ANSWERS = 40
+"""So many predictions at least are acknowledged before each kill."""
+PAUSE = 0.1
+"""The seconds before a user who was not answered asks again."""
 LATE = """
 import os, sys, threading
 from concurrent.futures import Future
@@ -53,18 +56,20 @@ sys.exit(main(sys.argv[1:], os.environ))
 
 
 class Replica:
-    """A serving process that is started again, at the same port, after each kill."""
+    """A serving process that is started again, at the same port, after each kill.
 
-    def __init__(
-        self, program: Sequence[str], folder: Path, database: Server, options: Sequence[str] = ()
-    ) -> None:
+    Without a program of its own, it is a fork of the warm process.
+    """
+
+    def __init__(self, folder: Path, database: Server, program: Sequence[str]) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.errors = folder / "stderr"
         bare = database.url().replace(f":{database.password}@", "@")
-        self._argv = [*program, "serve", "--bundle", str(folder / "iris"), "--release", RELEASE]
-        self._argv += ["--slot", "rabab", "--port", str(self.port), "--log", bare, *options]
+        self._program = program
+        self._options = ["--bundle", str(folder / "iris"), "--release", RELEASE]
+        self._options += ["--slot", "rabab", "--port", str(self.port), "--log", bare]
         self._environ = {**os.environ, "PGPASSWORD": database.password}
         self.process = self._started()
 
@@ -84,9 +89,12 @@ class Replica:
             time.sleep(0.05)
         pytest.fail(self.errors.read_text())
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _started(self) -> serving.Process:
         with self.errors.open("ab") as errors:
-            return subprocess.Popen(self._argv, stderr=errors, env=self._environ)
+            if not self._program:
+                return serving.start(self._options, environment=self._environ, errors=errors)
+            command = [*self._program, "serve", *self._options]
+            return subprocess.Popen(command, stderr=errors, env=self._environ)
 
 
 class Users:
@@ -99,17 +107,26 @@ class Users:
         self._ended = threading.Event()
 
     def ask(self, _: int) -> None:
-        with httpx.Client(timeout=30) as client:
+        with httpx.Client(verify=asking.TRUST, timeout=30) as client:
             while not self._ended.is_set():
                 try:
                     answer = client.post(self._url, json=SETOSA)
                 except httpx.HTTPError as error:
                     self.answers[type(error).__name__] += 1
-                    time.sleep(0.02)
+                    time.sleep(PAUSE)
                     continue
                 self.answers[str(answer.status_code)] += 1
                 if answer.is_success:
                     self.acknowledged.append(answer.json()["predictions"][0]["id"])
+                else:
+                    time.sleep(PAUSE)
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many more requests were answered."""
+        end, least = time.monotonic() + 30, len(self.acknowledged) + count
+        while len(self.acknowledged) < least:
+            assert time.monotonic() < end, self.answers
+            time.sleep(0.02)
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
@@ -124,19 +141,16 @@ class Users:
             one.result()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def database() -> Iterator[Server]:
     with server() as running:
         yield running
 
 
 @contextlib.contextmanager
-def replica(
-    program: Sequence[str], folder: Path, database: Server, options: Sequence[str] = ()
-) -> Iterator[Replica]:
-    if not (folder / "iris").exists():
-        iris_bundle(folder / "iris")
-    made = Replica(program, folder, database, options)
+def replica(folder: Path, database: Server, program: Sequence[str] = ()) -> Iterator[Replica]:
+    iris_bundle(folder / "iris")
+    made = Replica(folder, database, program)
     try:
         made.wait()
         yield made
@@ -152,38 +166,38 @@ def missing(users: Users, database: Server) -> list[str]:
 
 
 def killed_under_load(
-    program: Sequence[str], folder: Path, database: Server, kills: int = KILLS
+    folder: Path, database: Server, program: Sequence[str] = (), kills: int = KILLS
 ) -> Users:
-    with replica(program, folder, database) as serving:
-        users = Users(serving.port)
+    with replica(folder, database, program) as running:
+        users = Users(running.port)
         with users.asking():
             for _ in range(kills):
-                time.sleep(0.3)
-                serving.kill()
-                serving.wait()
+                users.wait_for(ANSWERS)
+                running.kill()
+                running.wait()
+            users.wait_for(ANSWERS)
             time.sleep(0.3)
-    assert len(users.acknowledged) > 20 * kills
     return users
 
 
 def test_a_replica_killed_again_and_again_loses_no_acknowledged_prediction(
     tmp_path: Path, database: Server
 ) -> None:
-    users = killed_under_load(RUNTIME, tmp_path, database)
+    users = killed_under_load(tmp_path, database)
     assert missing(users, database) == []
     assert (tmp_path / "stderr").read_text().count("password") == 0
 
 
 def test_answers_before_the_commit_would_be_found_missing(tmp_path: Path, database: Server) -> None:
-    users = killed_under_load((sys.executable, "-P", "-c", LATE), tmp_path, database, kills=3)
+    users = killed_under_load(tmp_path, database, (sys.executable, "-P", "-c", LATE), kills=3)
     assert 0 < len(missing(users, database)) < len(users.acknowledged)
 
 
 def test_a_database_restarted_under_load_loses_no_acknowledged_prediction(
     tmp_path: Path, database: Server
 ) -> None:
-    with replica(RUNTIME, tmp_path, database) as serving:
-        users = Users(serving.port)
+    with replica(tmp_path, database) as running:
+        users = Users(running.port)
         with users.asking():
             for how in itertools.islice(itertools.cycle(("immediate", "fast")), 4):
                 time.sleep(0.5)
@@ -200,8 +214,8 @@ def test_a_database_restarted_under_load_loses_no_acknowledged_prediction(
 def test_a_database_that_is_away_or_stuck_gives_503_in_time_and_then_answers_again(
     tmp_path: Path, database: Server
 ) -> None:
-    with replica(RUNTIME, tmp_path, database) as serving:
-        url = f"http://127.0.0.1:{serving.port}/predict"
+    with replica(tmp_path, database) as running:
+        url = f"http://127.0.0.1:{running.port}/predict"
 
         def ask() -> tuple[int, float]:
             started = time.monotonic()

@@ -53,6 +53,7 @@ def test_outputs_that_are_written_again_after_a_crash_have_the_ids_of_the_first(
             while len(broker.read(told.output)) < COUNT:
                 running.check()
                 assert time.monotonic() < end, running.log.read_text()[-3000:]
+                time.sleep(0.5)  # each look is a consumer that begins and ends
             running.kill()
             go.touch()
             running = spark.StreamJob(job, tmp_path / "checkpoint", tmp_path / "log")

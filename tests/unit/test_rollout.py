@@ -286,7 +286,7 @@ def test_an_address_that_is_waited_for_is_noted_once(monkeypatch: pytest.MonkeyP
     [
         (30, CredentialsError, CredentialsError),
         (3, CredentialsError, ConflictError),
-        (30, UnavailableError, ConflictError),
+        (15, UnavailableError, ConflictError),
     ],
 )
 def test_credentials_that_end_during_a_rollout_are_told_before_its_time_is_over(

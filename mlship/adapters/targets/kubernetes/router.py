@@ -29,6 +29,7 @@ from mlship.adapters.targets.kubernetes import (
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.pauses import growing
 from mlship.adapters.targets.kubernetes.router_manifests import (
     REPLICAS,
     ROUTER,
@@ -146,7 +147,6 @@ class Traffic:
         Raises:
             as `Rollout.wait`; TimedOutError: its Service got no address; see `wait_for_address`.
         """
-        instance = instance_of(self._scope)
         Rollout(
             self._api,
             self._scope,
@@ -154,7 +154,7 @@ class Traffic:
             ROUTER,
             progress,
             before=self._before,
-            instance=instance,
+            instance=instance_of(self._scope),
             cluster=self._cluster,
         ).wait()
         hint = "see `kubectl describe service`: the cluster may have no load balancers; "
@@ -183,7 +183,7 @@ class Traffic:
             self._api.delete(kind, self._name)
         network_policy.retract(self._api, self._config, self._name)
         labels = router_manifests.selector_of(self._scope)
-        patience = 0.0
+        patience, pauses = 0.0, growing(_PAUSE)
         deadline = time.monotonic() + _END_SECONDS
         while (pods := self._api.list("Pod", labels)) or self.running():
             for pod in pods:
@@ -191,7 +191,7 @@ class Traffic:
             if time.monotonic() >= deadline + patience:
                 message = f"the router of {self._scope.target} still has pods"
                 raise TimedOutError(message, hint="see `kubectl describe pod`")
-            time.sleep(_PAUSE)
+            time.sleep(next(pauses))
         self._api.delete("ConfigMap", self._name)
 
     def read(self) -> Written:

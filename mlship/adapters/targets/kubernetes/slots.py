@@ -14,6 +14,7 @@ from mlship.adapters.targets.kubernetes import (
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, NEG, SLOT, Scope
 from mlship.adapters.targets.kubernetes.parents import Prepared
+from mlship.adapters.targets.kubernetes.pauses import growing
 from mlship.adapters.targets.kubernetes.pod_status import Before, is_leaving
 from mlship.adapters.targets.kubernetes.waiting import Rollout, address_of, wait_for_address
 from mlship.config.project import TargetConfig
@@ -151,7 +152,7 @@ class Slots:
         for kind in reversed(manifests.kinds(self._config)):
             self._api.delete(kind, name)
         labels = self._labels(slot)
-        patience = 0.0
+        patience, pauses = 0.0, growing(_PAUSE)
         deadline = time.monotonic() + _END_SECONDS
         while (pods := self._api.list("Pod", labels)) or self._api.get("Deployment", name):
             for pod in pods:
@@ -160,7 +161,7 @@ class Slots:
                     self._api.delete("Pod", pod["metadata"]["name"], grace=grace)
             if time.monotonic() >= deadline + patience:
                 raise self._not_deleted(slot, pods)
-            time.sleep(_PAUSE)
+            time.sleep(next(pauses))
 
     def _fit(self, rendered: list[Manifest], plan: Plan, current: Manifest | None) -> None:
         """Check that a slot may become this; keep the replicas of an autoscaler."""

@@ -1,12 +1,14 @@
 """Wait until a slot is rolled out; report progress, and why it is not ready."""
 
 import time
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, NEG, SLOT, Scope
+from mlship.adapters.targets.kubernetes.pauses import growing
 from mlship.adapters.targets.kubernetes.pod_status import (
     Before,
     Fault,
@@ -34,7 +36,8 @@ from mlship.errors import (
 
 _NEG_STATUS: Final = "cloud.google.com/neg-status"
 _EXPOSED: Final = "exposed_ports"
-_PAUSE = 0.3
+_PAUSE = 0.2
+"""Before the second look."""
 _REFUSALS = 10
 """So many looks in a row may be refused: a server that starts may not know a credential yet."""
 _ADDRESS_SECONDS = 180.0
@@ -137,7 +140,7 @@ class Rollout:
             ConflictError: the slot was removed meanwhile.
         """
         deadline = time.monotonic() + self._seconds
-        refusals = 0
+        pauses, refusals = growing(_PAUSE), 0
         while True:
             is_over = time.monotonic() >= deadline
             try:
@@ -150,14 +153,14 @@ class Rollout:
                 refusals = refusals + 1 if isinstance(error, CredentialsError) else 0
                 if is_over or refusals >= _REFUSALS:
                     raise
-                time.sleep(_PAUSE)
+                _sleep(pauses, deadline)
                 continue
             refusals = 0
             if trouble and trouble.is_final:
                 raise _FINAL[trouble.fault](self._text(trouble), hint=self._hints[trouble.fault])
             if is_over:
                 raise self._timed_out(deployment, pods, trouble)
-            time.sleep(_PAUSE)
+            _sleep(pauses, deadline)
 
     def _look(self) -> tuple[Manifest, list[Manifest]]:
         deployment = self._api.get("Deployment", self._scope.object(self._slot))
@@ -239,7 +242,7 @@ def wait_for_address(api: Api, name: str, seconds: float, hint: str, progress: P
     """
     seconds = max(seconds, _ADDRESS_SECONDS)
     deadline = time.monotonic() + seconds
-    is_noted = False
+    pauses, is_noted = growing(_PAUSE), False
     while not ((service := api.get("Service", name)) and address_of(service)):
         if not is_noted:
             is_noted = True
@@ -248,7 +251,7 @@ def wait_for_address(api: Api, name: str, seconds: float, hint: str, progress: P
         if time.monotonic() >= deadline:
             message = f"Service {name} of {api.cluster} has no address after {seconds:g} s"
             raise TimedOutError(message, hint=hint)
-        time.sleep(_PAUSE)
+        _sleep(pauses, deadline)
 
 
 def address_of(service: Manifest) -> str:
@@ -275,6 +278,11 @@ def _groups_of(text: str) -> str:
         return ""
     names = list(status.network_endpoint_groups.values())
     return f"{names[0]}@{','.join(sorted(status.zones))}" if names and status.zones else ""
+
+
+def _sleep(pauses: Iterator[float], deadline: float) -> None:
+    """Wait before the next look, which is not later than the deadline."""
+    time.sleep(min(next(pauses), max(0.0, deadline - time.monotonic())))
 
 
 def _line(text: str) -> str:
