@@ -115,17 +115,23 @@ def bernstein(scores: Iterable[float], alpha: float) -> tuple[float, float]:
     theorem 2) with its running intersection: a value that was ruled out stays ruled out. If the
     bounds cross, no single mean fits because it moved: both are NaN.
     """
-    budget = math.log(2 / alpha)
+    # Plain names, and `if` for max and min, since a million outcomes are usual: a third less time.
+    log1p, sqrt, budget = math.log1p, math.sqrt, math.log(2 / alpha)
     low, high = 0.0, 1.0
     mean, variance = 0.5, 0.25
     weights = centre = cost = total = squares = 0.0
     for t, x in enumerate(scores, start=1):
-        bet = min(_TRUNCATION, math.sqrt(2 * budget / (variance * t * math.log1p(t))))
+        bet = sqrt(2 * budget / (variance * t * log1p(t)))
+        if bet > _TRUNCATION:  # noqa: PLR1730
+            bet = _TRUNCATION
         weights += bet
         centre += bet * x
-        cost += (x - mean) * (x - mean) * (-math.log1p(-bet) - bet)
+        cost += (x - mean) * (x - mean) * (-log1p(-bet) - bet)
         middle, reach = centre / weights, (budget + cost) / weights
-        low, high = max(low, middle - reach), min(high, middle + reach)
+        if middle - reach > low:  # noqa: PLR1730
+            low = middle - reach
+        if middle + reach < high:  # noqa: PLR1730
+            high = middle + reach
         total += x
         mean = (0.5 + total) / (t + 1)
         squares += (x - mean) * (x - mean)
@@ -189,7 +195,8 @@ def _problem(old: Sequence[float], new: Sequence[float], metric: Metric, min_lab
         if metric.name in ("brier", "log_loss"):
             return "a score is NaN: a prediction has no probabilities that add up to 1"
         return "a score is NaN or infinite: an outcome or a prediction is not a number"
-    if not all(map(metric.admits, chain(old, new))):
+    extremes = (each(map(each, (old, new))) for each in (min, max))
+    if not all(map(metric.admits, extremes)):
         low, high = metric.range or (-math.inf, math.inf)
         return f"a score for {metric.name} is not between {low:g} and {high:g}"
     needed = min_labels if metric.range else max(min_labels, ASYMPTOTIC_FROM)

@@ -219,7 +219,7 @@ def test_daily_looks_at_equal_models_raise_no_more_alarms_than_promised(
         arms = [[_draw(metric, chance) for _ in range(600)] for _ in range(2)]
         looks = [[arm[:n] for arm in arms] for n in range(20, 601, 20)]
         alarms += any(_alarm(metric, old, new, shadowed) for old, new in looks)
-        z_alarms += any(abs(gap) > reach for gap, reach in _z_looks(*arms, range(20, 601, 20)))
+        z_alarms += any(abs(gap) > reach for gap, reach in _z_looks(arms, range(20, 601, 20)))
     assert alarms / rounds <= 0.05
     # The control: the same looks with a classic interval do raise false alarms.
     assert z_alarms / rounds > 0.15
@@ -237,12 +237,10 @@ def _alarm(metric: str, old: list[float], new: list[float], shadowed: bool) -> b
     return found.verdict != "undecided"
 
 
-def _z_looks(
-    old: list[float], new: list[float], looks: Iterable[int]
-) -> Iterator[tuple[float, float]]:
+def _z_looks(arms: list[list[float]], looks: Iterable[int]) -> Iterator[tuple[float, float]]:
     """Return the difference of the first scores' means and a classic interval's reach, by look."""
-    sums = [list(accumulate(arm)) for arm in (old, new)]
-    squares = [list(accumulate(x * x for x in arm)) for arm in (old, new)]
+    sums = [list(accumulate(arm)) for arm in arms]
+    squares = [list(accumulate(x * x for x in arm)) for arm in arms]
     for n in looks:
         means = [total[n - 1] / n for total in sums]
         deviations = sum(total[n - 1] for total in squares) - n * sum(mean**2 for mean in means)
@@ -291,7 +289,7 @@ def test_the_interval_of_a_bounded_metric_covers_the_true_difference_at_all_look
         intervals = [_of_costs(old[:n], new[:n], shadowed) for n in looks]
         missed += not all(low <= -0.6 <= high for low, high in intervals)
         found += intervals[-1][1] - intervals[-1][0] < 12
-        z_missed += any(abs(gap + 0.6) > reach for gap, reach in _z_looks(old, new, looks))
+        z_missed += any(abs(gap + 0.6) > reach for gap, reach in _z_looks([old, new], looks))
     assert missed / rounds <= 0.05
     # The controls: the intervals do shrink, and a classic one misses the truth at some look.
     assert found == rounds

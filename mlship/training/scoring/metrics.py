@@ -1,7 +1,8 @@
 """How good predictions are, and how sure a difference between two models is."""
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from mlship.domain.scores import Interval
 
 RESAMPLES = 2_000
 SEED = 0
+_FEW = 1_000
+"""Draws of so many rows take 16 MB; they are kept for the next target or metric."""
 _TINY = 1e-15
 
 
@@ -209,8 +212,17 @@ def resampled(columns: Any) -> Any:
     return np.stack([drawn @ columns / len(columns) for drawn in _drawn(len(columns))])
 
 
-def _drawn(count: int) -> Iterator[Any]:
-    """Yield for each resample how often each row was drawn."""
+def _drawn(count: int) -> Iterable[Any]:
+    """Return for each resample how often each row was drawn: the same for the same count."""
+    return _kept(count) if count <= _FEW else _draw(count)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(count: int) -> tuple[Any, ...]:
+    return tuple(_draw(count))
+
+
+def _draw(count: int) -> Iterator[Any]:
     generator = np.random.default_rng(SEED)
     for _ in range(RESAMPLES):
         yield np.bincount(generator.integers(0, count, count), minlength=count)
