@@ -59,6 +59,8 @@ _LIBRARIES = (
     "jinja2",
     "mlflow.cli",
     "mlflow.store.model_registry.sqlalchemy_store",
+    # Of a training's proofs, and of a project's tests of what is served.
+    *("onnxruntime", "mlship.testing.clients"),
     "tests.harness.kills",
     # What scikit-learn imports when it first sees a table, and Pillow when it first writes a plot.
     *("narwhals._interchange.dataframe", "narwhals._pandas_like.namespace"),
