@@ -34,6 +34,7 @@ ANSWERS = 40
 """So many predictions at least are acknowledged before each kill."""
 PAUSE = 0.1
 """The seconds before a user who was not answered asks again."""
+RUNTIME = (sys.executable, "-P", "-m", "mlship.runtime")
 LATE = """
 import os, sys, threading
 from concurrent.futures import Future
@@ -58,10 +59,12 @@ sys.exit(main(sys.argv[1:], os.environ))
 class Replica:
     """A serving process that is started again, at the same port, after each kill.
 
-    Without a program of its own, it is a fork of the warm process.
+    The program RUNTIME is a fork of the warm process.
     """
 
-    def __init__(self, folder: Path, database: Server, program: Sequence[str]) -> None:
+    def __init__(
+        self, program: Sequence[str], folder: Path, database: Server, options: Sequence[str] = ()
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -69,7 +72,7 @@ class Replica:
         bare = database.url().replace(f":{database.password}@", "@")
         self._program = program
         self._options = ["--bundle", str(folder / "iris"), "--release", RELEASE]
-        self._options += ["--slot", "rabab", "--port", str(self.port), "--log", bare]
+        self._options += ["--slot", "rabab", "--port", str(self.port), "--log", bare, *options]
         self._environ = {**os.environ, "PGPASSWORD": database.password}
         self.process = self._started()
 
@@ -91,7 +94,7 @@ class Replica:
 
     def _started(self) -> serving.Process:
         with self.errors.open("ab") as errors:
-            if not self._program:
+            if self._program == RUNTIME:
                 return serving.start(self._options, environment=self._environ, errors=errors)
             command = [*self._program, "serve", *self._options]
             return subprocess.Popen(command, stderr=errors, env=self._environ)
@@ -148,9 +151,12 @@ def database() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def replica(folder: Path, database: Server, program: Sequence[str] = ()) -> Iterator[Replica]:
-    iris_bundle(folder / "iris")
-    made = Replica(folder, database, program)
+def replica(
+    program: Sequence[str], folder: Path, database: Server, options: Sequence[str] = ()
+) -> Iterator[Replica]:
+    if not (folder / "iris").exists():
+        iris_bundle(folder / "iris")
+    made = Replica(program, folder, database, options)
     try:
         made.wait()
         yield made
@@ -166,9 +172,9 @@ def missing(users: Users, database: Server) -> list[str]:
 
 
 def killed_under_load(
-    folder: Path, database: Server, program: Sequence[str] = (), kills: int = KILLS
+    program: Sequence[str], folder: Path, database: Server, kills: int = KILLS
 ) -> Users:
-    with replica(folder, database, program) as running:
+    with replica(program, folder, database) as running:
         users = Users(running.port)
         with users.asking():
             for _ in range(kills):
@@ -183,20 +189,20 @@ def killed_under_load(
 def test_a_replica_killed_again_and_again_loses_no_acknowledged_prediction(
     tmp_path: Path, database: Server
 ) -> None:
-    users = killed_under_load(tmp_path, database)
+    users = killed_under_load(RUNTIME, tmp_path, database)
     assert missing(users, database) == []
     assert (tmp_path / "stderr").read_text().count("password") == 0
 
 
 def test_answers_before_the_commit_would_be_found_missing(tmp_path: Path, database: Server) -> None:
-    users = killed_under_load(tmp_path, database, (sys.executable, "-P", "-c", LATE), kills=3)
+    users = killed_under_load((sys.executable, "-P", "-c", LATE), tmp_path, database, kills=3)
     assert 0 < len(missing(users, database)) < len(users.acknowledged)
 
 
 def test_a_database_restarted_under_load_loses_no_acknowledged_prediction(
     tmp_path: Path, database: Server
 ) -> None:
-    with replica(tmp_path, database) as running:
+    with replica(RUNTIME, tmp_path, database) as running:
         users = Users(running.port)
         with users.asking():
             for how in itertools.islice(itertools.cycle(("immediate", "fast")), 4):
@@ -214,7 +220,7 @@ def test_a_database_restarted_under_load_loses_no_acknowledged_prediction(
 def test_a_database_that_is_away_or_stuck_gives_503_in_time_and_then_answers_again(
     tmp_path: Path, database: Server
 ) -> None:
-    with replica(tmp_path, database) as running:
+    with replica(RUNTIME, tmp_path, database) as running:
         url = f"http://127.0.0.1:{running.port}/predict"
 
         def ask() -> tuple[int, float]:

@@ -25,7 +25,7 @@ from mlship.domain.evidence import Record
 from mlship.domain.ticks import Ticked
 from mlship.templates import schedules
 from tests.harness import commands, hostile
-from tests.harness.act import ACT, Runner
+from tests.harness.act import ACT, Runner, init
 from tests.harness.airflow import Airflow
 from tests.harness.airflow import airflow as running
 from tests.harness.clusters import Cluster, built, cluster, until
@@ -35,7 +35,6 @@ from tests.harness.samples import release as sample
 from tests.harness.services import require
 from tests.harness.started import Started
 from tests.harness.team import git
-from tests.harness.workflows import SOURCE
 
 LEAST = """
 name: iris
@@ -222,12 +221,7 @@ def test_airflow_runs_a_tick_in_a_pod_of_a_cluster(tmp_path: Path, airflow: Airf
 def repository(folder: Path, places: Path) -> Path:
     """Make a repository from the example, with two schedules for GitHub."""
 
-    def init(*arguments: str) -> None:
-        argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}", "init"]
-        argv += [str(folder), *arguments, "--yes"]
-        subprocess.run(argv, check=True, capture_output=True, timeout=120)
-
-    init("--example", "iris")
+    init(folder, "--example", "iris")
     git("init", "-q", "-b", "main", at=folder)
     settings = folder / "mlship.yaml"
     values = yaml.safe_load(settings.read_text())
@@ -239,7 +233,7 @@ def repository(folder: Path, places: Path) -> Path:
     }
     settings.write_text(yaml.safe_dump(values))
     (folder / "tests/unit/test_pipeline.py").write_text("def test(): pass\n")
-    init()
+    init(folder)
     git("remote", "add", "origin", "https://github.com/ada/iris.git", at=folder)
     git("add", "-A", at=folder)
     git("commit", "-q", "-m", "Start", at=folder)

@@ -9,12 +9,15 @@ import httpx
 import msgspec
 
 from mlship.adapters.http.clients import Reach, open_client
+from mlship.adapters.targets.kubernetes.pauses import growing
 from mlship.errors import UnavailableError
 
 HEADER: Final = "mlship-route"
 """A header of each response that names the route which sent the request here."""
 _ASK_SECONDS = 2.0
 _ASK_AGAIN_SECONDS = 0.02
+_LONGEST_PAUSE = 0.25
+"""Half of the time between two nudges."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,7 @@ def wait(asked: Asked, name: str) -> bool:
     """
     started = time.monotonic()
     heard, agreeing = started, 0
+    pauses = growing(_ASK_AGAIN_SECONDS, _LONGEST_PAUSE)
     # A connection each: another one may be another proxy's.
     headers = {"Connection": "close", **({"Host": asked.host} if asked.host else {})}
     with open_client(Reach(trust=asked.trust), timeout=httpx.Timeout(_ASK_SECONDS)) as client:
@@ -65,7 +69,7 @@ def wait(asked: Asked, name: str) -> bool:
                 agreeing = 0
                 if time.monotonic() - heard >= asked.settle_seconds:
                     return False
-                time.sleep(_ASK_AGAIN_SECONDS)
+                time.sleep(next(pauses))
                 continue
             heard = time.monotonic()
             named = answer.headers.get(HEADER)
@@ -75,6 +79,6 @@ def wait(asked: Asked, name: str) -> bool:
             if named is None and heard - started > asked.unnamed_seconds + asked.settle_seconds:
                 return False
             if not agreeing:
-                time.sleep(_ASK_AGAIN_SECONDS)
+                time.sleep(next(pauses))
     message = f"the route is written, but {asked.url} still uses another one"
     raise UnavailableError(message, hint=asked.hint)

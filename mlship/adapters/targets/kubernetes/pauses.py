@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 
-_LONGEST = 1.0
 _GROWTH = 1.25
 
 
-def growing(first: float) -> Iterator[float]:
+def growing(first: float, longest: float = 1.0) -> Iterator[float]:
     """Yield the seconds before each next look: what has taken long may take longer.
 
-    Each is a quarter longer than the one before, up to a second: an API server that many commands
-    ask is not asked more often than helps.
+    Each is a quarter longer than the one before, so that an API server that many commands ask is
+    not asked more often than helps.
+
+    Args:
+        first: of them.
+        longest: that is never exceeded.
     """
     pause = first
     while True:
         yield pause
-        pause = min(pause * _GROWTH, _LONGEST)
+        pause = min(pause * _GROWTH, longest)
