@@ -36,7 +36,8 @@ targets:
 
 @pytest.fixture(autouse=True)
 def _no_remote(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repository, "home", lambda root: "//")
+    monkeypatch.setattr(repository, "settings", lambda root: {})
+    monkeypatch.setattr(repository, "home", lambda root, known=None: "//")
 
 
 def told(made: Pipeline, target: str) -> dict[str, str]:
