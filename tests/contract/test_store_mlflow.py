@@ -172,20 +172,22 @@ from mlship.domain.versions import Run
 from tests.fakes.store import tiny_release
 from mlship.domain import digests
 
-folder, uri = Path(sys.argv[1]), sys.argv[2]
-store = MlflowStore(uri, "quiet", folder / "artifacts", {})
-assert not list(store.versions())
-assert "mlflow" not in sys.modules
+folder, *uris = sys.argv[1:]
+folder = Path(folder)
 release = tiny_release(digests.of_file(folder / "bundle" / "bundle.json"))
-store.record(Run(release=release, bundle=folder / "bundle", metrics={"a": 1.0}))
-store.point("champion", release)
-store.fetch(release, folder / f"fetched-{uri[:4]}")
-assert ("mlflow" in sys.modules) == uri.startswith("sqlite"), "a server needs REST only"
+for uri in uris:
+    store = MlflowStore(uri, "quiet", folder / "artifacts", {})
+    assert not list(store.versions())
+    assert "mlflow" not in sys.modules
+    store.record(Run(release=release, bundle=folder / "bundle", metrics={"a": 1.0}))
+    store.point("champion", release)
+    store.fetch(release, folder / f"fetched-{uri[:4]}")
+    assert ("mlflow" in sys.modules) == uri.startswith("sqlite"), "a server needs REST only"
 """
-    for uri in (f"sqlite:///{tmp_path}/mlflow.db", mlflow_server):
-        argv = [sys.executable, "-c", source, str(tmp_path), uri]
-        done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    uris = [mlflow_server, f"sqlite:///{tmp_path}/mlflow.db"]
+    argv = [sys.executable, "-c", source, str(tmp_path), *uris]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_change_asks_a_server_once_for_what_does_not_change(

@@ -14,6 +14,7 @@ from tests.harness.repositories import QUICK
 
 ROOT = Path(__file__).parents[2]
 AUTHOR = "ada@example.org"
+_OBJECTS = f"{os.sep}.git{os.sep}objects{os.sep}"
 _NO_STATE = {"locks", ".gitignore"}
 _QUICK = """
 gates:
@@ -68,14 +69,14 @@ class Project:
         project = cls(folder)
         config = project.read("mlship.yaml")
         project.write("mlship.yaml", config[: config.index("\ntests:")] + _QUICK)
-        project.git("init", "-q", "-b", "develop")
+        project.git("init", "-q", "--template=", "-b", "develop")
         project.commit()
         return project
 
     def copy(self, folder: Path) -> "Project":
         """Copy the repository with all that mlship learnt; nothing runs in the copy."""
         skipped = shutil.ignore_patterns("targets", "locks")
-        shutil.copytree(self.folder, folder, ignore=skipped, symlinks=True)
+        shutil.copytree(self.folder, folder, ignore=skipped, symlinks=True, copy_function=_copied)
         made = Project(folder)
         made.variables.update(self.variables)
         return made
@@ -163,6 +164,14 @@ class Project:
             for path in kept.rglob(".*")
             if path.name not in (".lock", ".gitignore", ".ballast")
         ]
+
+
+def _copied(source: str, target: str) -> str:
+    """Copy a file; what git has stored never changes, and is linked."""
+    if _OBJECTS not in source:
+        return shutil.copy2(source, target)
+    os.link(source, target)
+    return target
 
 
 @contextlib.contextmanager
