@@ -31,6 +31,10 @@ exit 2
 """
 _TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROGRAM = '#!/bin/sh\nexec {argv} "$@"\n'
+# act asks Node where it is before each job, which takes longer than most steps; no action needs it.
+_NODE = "#!/bin/sh\necho /nowhere/node\n"
+_OPTIONS = "PYTEST_ADDOPTS"
+"""Which plugins the tests of a project leave out: see `tests/conftest.py`."""
 
 
 def init(folder: Path, *arguments: str, sets: Collection[str] = ()) -> None:
@@ -91,7 +95,7 @@ class Runner:
         self.log = home / "log"
         programs = home / "bin"
         programs.mkdir(parents=True)
-        texts = {"python": _PROGRAM.format(argv=sys.executable)}
+        texts = {"node": _NODE, "python": _PROGRAM.format(argv=sys.executable)}
         if not installs:
             texts |= {"uv": _UV}
         for name, text in texts.items():
@@ -100,7 +104,8 @@ class Runner:
         if not installs:
             shim.write(programs / "mlship", cold)
         trusted = {name: os.environ[name] for name in _TRUSTED if name in os.environ}
-        here = trusted if installs else {"PYTHONPATH": str(ROOT)}
+        options = {_OPTIONS: os.environ[_OPTIONS]} if _OPTIONS in os.environ else {}
+        here = trusted if installs else {"PYTHONPATH": str(ROOT), **options}
         self._environment = {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(home),

@@ -120,16 +120,14 @@ def test_no_command_stops_in_the_locale_c(project: Path) -> None:
         mlship(project, line, "", LC_ALL="C")
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("line", ["train", "report", "status", "trace 🐈", "doctor"])
-def test_piped_json_holds_the_same_values_in_any_encoding(
-    project: Path, line: str, encoding: str
-) -> None:
-    narrow = mlship(project, f"--json {line}", encoding).stdout
-    whole = mlship(project, f"--json {line}", "utf-8").stdout
-    assert narrow.isascii() or encoding in ("latin-1", "cp1252")
-    values = json.loads(narrow.decode(encoding.partition(":")[0]))
-    assert values.keys() == json.loads(whole).keys() if isinstance(values, dict) else values
+def test_piped_json_holds_the_same_values_in_any_encoding(project: Path, line: str) -> None:
+    whole = json.loads(mlship(project, f"--json {line}", "utf-8").stdout)
+    for encoding in ENCODINGS:
+        narrow = mlship(project, f"--json {line}", encoding).stdout
+        assert narrow.isascii() or encoding in ("latin-1", "cp1252")
+        values = json.loads(narrow.decode(encoding.partition(":")[0]))
+        assert values.keys() == whole.keys() if isinstance(values, dict) else values
 
 
 def test_json_of_names_in_foreign_letters_is_ascii_and_holds_them(project: Path) -> None:

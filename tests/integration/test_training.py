@@ -377,9 +377,11 @@ def test_a_training_sees_nothing_of_the_one_before(
 
 @pytest.mark.cold
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent is the test itself")
-def test_a_training_that_died_keeps_nobody_from_the_next_one(tmp_path: Path) -> None:
-    root = write(tmp_path / "p", crash("os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)"))
-    trainer = ChildTrainer(root, config(), Notes())
+def test_a_training_that_died_keeps_nobody_from_the_next_one(
+    dying: tuple[Path, ChildTrainer], tmp_path: Path
+) -> None:
+    root, trainer = dying
+    write(root, crash("os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)"))
     with pytest.raises(ProjectError, match="was killed by SIGKILL"):
         trainer.train(tmp_path / "out" / "bundle")
     (root / "pipeline.py").write_text(crash("raise ValueError('again')"))

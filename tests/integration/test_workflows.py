@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.harness import workflows
+from tests.harness import commands, workflows
 from tests.harness.services import installed, require
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +80,7 @@ def test_every_script_is_one_that_bash_can_read(folder: Path) -> None:
     scripts = [
         step["run"]
         for path in sorted(folder.rglob("*.yml"))
-        for job in yaml.safe_load(path.read_text("utf-8"))["jobs"].values()
+        for job in workflows.parsed(path.read_text("utf-8"))["jobs"].values()
         for step in job["steps"]
         if "run" in step
     ]
@@ -99,14 +98,9 @@ def test_this_repositorys_workflows_are_those_that_init_writes(tmp_path: Path) -
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / ".git").mkdir()
     told = next(line for line in (ROOT / "Makefile").read_text().splitlines() if " init " in line)
-    subprocess.run(
-        [sys.executable, "-m", "mlship", *told.split()[1:]],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = commands.run(*told.split()[1:], folder=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
     written = {
         path.relative_to(tmp_path).as_posix(): path.read_text("utf-8")
         for path in (tmp_path / ".github/workflows").iterdir()
