@@ -7,7 +7,6 @@ pytest-xdist. Without workers, groups mean nothing and the order is all that cha
 import atexit
 import functools
 import gc
-import multiprocessing
 import os
 import shutil
 import tempfile
@@ -44,15 +43,8 @@ LANES = {"two clusters": "cluster", "cluster": SECOND, "docker": "docker"}
 """The group of a service that one test at a time uses: clusters of one node, an engine that loses
 images. Tests that need one cluster take the second one, which those that need two use little."""
 CLUSTERS = "TEST_CLUSTERS_STARTED"
-"""Names the file that appears when clusters that are being started are up, or failed to start.
-
-Beside it, a file whose name ends in `-unused` appears when no test is left that needs one.
-"""
+"""Names the file that appears when clusters that are being started are up, or failed to start."""
 _CLUSTER_SECONDS = 45 * 60
-_unfinished = multiprocessing.Value("l", 0)
-"""The number of tests that still need a cluster, in all workers that are forks."""
-_finished: list[pytest.Item] = []
-"""Those of this worker whose module may still have something in a cluster."""
 PLUGINS = "-p no:hypothesispytest -p no:anyio"
 """Options of pytest in projects of tests, for a test that needs more to take away. These plugins
 come with the libraries of mlship's own tests; their import takes longer than that of pytest."""
@@ -116,7 +108,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if session.config.getoption("loadgroup", False) and not all("@" in i.nodeid for i in grouped):
         raise pytest.UsageError("pytest-xdist did not read the groups of the tests")
-    _unfinished.value = sum(map(needs_cluster, session.items))
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()
@@ -130,21 +121,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in again:
         terminalreporter.write_sep("_", report.head_line or report.nodeid)
         terminalreporter.line(report.longreprtext)
-
-
-def ended(item: pytest.Item, following: pytest.Item | None) -> None:
-    """Say that no test needs a cluster any more, when the last one and its fixtures have ended."""
-    if needs_cluster(item):
-        _finished.append(item)
-    if not _finished or (following is not None and following.path == item.path):
-        return
-    with _unfinished.get_lock():
-        _unfinished.value -= len(_finished)
-        is_last = not _unfinished.value
-    _finished.clear()
-    started = os.environ.get(CLUSTERS)
-    if is_last and started:
-        Path(f"{started}-unused").touch()
 
 
 def _is_further_case(item: pytest.Item, seen: set[tuple[Path, str]]) -> bool:
@@ -184,7 +160,7 @@ def parts(path: Path) -> tuple[str, ...]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Wait for clusters that are being started, outside the time that the test may take.
 
     A test has variables of its own: which cluster it may use, and how projects run their tests.
@@ -200,6 +176,4 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             patch.setenv("TEST_KUBECONFIG", second)
         if ORDER[rank(item)] in REAL:
             patch.setenv("PYTEST_ADDOPTS", PLUGINS)
-        result = yield
-    ended(item, nextitem)
-    return result
+        return (yield)

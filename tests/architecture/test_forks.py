@@ -1,18 +1,11 @@
 """The workers of tests report what pytest without workers would, and lose no test."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-import pytest
-
-from tests import conftest
 
 ROOT = Path(__file__).parents[2]
 TESTS = """
@@ -173,23 +166,3 @@ def test_each_worker_measures_what_its_tests_run(tmp_path: Path) -> None:
     (measured,) = (files[name] for name in files if name.endswith("/measured.py"))
     executed = {name: bool(of["executed_lines"]) for name, of in measured["functions"].items()}
     assert executed == {"one": True, "two": True, "three": False, "": True}
-
-
-def test_clusters_are_unused_when_no_test_is_left_that_needs_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def test(path: str, *services: str) -> Any:
-        marks = [pytest.mark.service(name).mark for name in services]
-        return SimpleNamespace(path=Path(path), iter_markers=lambda _: marks)
-
-    unused = tmp_path / "clusters-unused"
-    monkeypatch.setenv(conftest.CLUSTERS, str(tmp_path / "clusters"))
-    monkeypatch.setattr(conftest, "_unfinished", multiprocessing.Value("l", 2))
-    monkeypatch.setattr(conftest, "_finished", [])
-    one, other = test("a.py", "cluster"), test("b.py", "two clusters", "registry")
-    without = test("b.py", "registry")
-    conftest.ended(one, other)
-    conftest.ended(other, without)  # its module may have something in the cluster
-    assert not unused.exists()
-    conftest.ended(without, None)
-    assert unused.exists()
