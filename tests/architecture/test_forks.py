@@ -57,6 +57,11 @@ def test_fails(server): assert False
 def test_is_left(server): os.kill(os.getppid(), signal.SIGKILL); time.sleep(0.6)
 def test_after(server): pathlib.Path(__file__).with_name("after").touch()
 """
+HELD = """
+import ctypes
+
+def test_holds_the_lock(): ctypes.PyDLL(None).sleep(20)
+"""
 AGAIN = """
 import pathlib
 import pytest
@@ -166,3 +171,11 @@ def test_each_worker_measures_what_its_tests_run(tmp_path: Path) -> None:
     (measured,) = (files[name] for name in files if name.endswith("/measured.py"))
     executed = {name: bool(of["executed_lines"]) for name, of in measured["functions"].items()}
     assert executed == {"one": True, "two": True, "three": False, "": True}
+
+
+def test_a_test_that_holds_the_interpreter_ends_its_worker(tmp_path: Path) -> None:
+    (tmp_path / "test_held.py").write_text(HELD)
+    limit = ("-o", "faulthandler_timeout=1", "-o", "faulthandler_exit_on_timeout=true")
+    code, output = run(tmp_path, *limit)
+    assert code != 0
+    assert "worker ended with exit code 1 during test_held.py::test_holds_the_lock" in output

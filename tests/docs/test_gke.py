@@ -92,7 +92,7 @@ def place() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.mark.service("a cluster")
+@pytest.mark.service("cluster")
 def test_an_account_has_its_permissions_in_its_own_namespace_alone(
     applied: list[dict[str, Any]], place: Cluster
 ) -> None:
