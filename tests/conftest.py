@@ -39,6 +39,10 @@ REAL = ("integration", "contract")
 LONG = ("slow", "fits")
 """Marks of unit tests that each run wherever a worker is free."""
 SECOND = "second cluster"
+SERVICES = frozenset(
+    ("act", "actionlint", "airflow", "cluster", "docker", "dvc", "kafka", "postgresql", "registry")
+) | {"spark", "two clusters"}
+"""What runs beside the tests. With another name, a test would not wait for what it needs."""
 LANES = {"two clusters": "cluster", "cluster": SECOND, "docker": "docker"}
 """The group of a service that one test at a time uses: clusters of one node, an engine that loses
 images. Tests that need one cluster take the second one, which those that need two use little."""
@@ -85,7 +89,12 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its group, measure quick unit tests only, and put long tests first."""
+    """Give each test its group, measure quick unit tests only, and put long tests first.
+
+    Raises `pytest.UsageError` for a service with an unknown name.
+    """
+    if unknown := set().union(*map(services, items)) - SERVICES:
+        raise pytest.UsageError(f"tests need unknown services: {', '.join(sorted(unknown))}")
     cases: set[tuple[Path, str]] = set()
     for item in items:
         name = group(item)
