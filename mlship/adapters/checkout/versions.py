@@ -1,6 +1,6 @@
 """The contents that files of a repository had, as far as git knows them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from mlship.adapters.checkout import changes, git
@@ -45,9 +45,10 @@ def repository(top: Path, paths: Sequence[str], folder: Path | None = None) -> R
         entries = changes.index(top, ".")
         is_shallow, *head = git.run(top, "rev-parse", *_FIRST, "HEAD").split()
         commits = _of_commits(top, wanted) if head else ()
-        blobs = [*_of_index(entries, paths), *commits]
+        is_below = _below(paths)
+        blobs = [*_of_index(entries, is_below), *commits]
         data = _contents(top, [blob for blob, _ in blobs])
-        links, sparse = _links(top, folder or top, entries), _sparse(top, paths, entries)
+        links, sparse = _links(top, folder or top, entries), _sparse(top, is_below, entries)
     except ProjectError as error:
         return Repository(top=top, gap=error.message)
     versions = tuple(FileVersion(path, data[blob]) for blob, path in blobs if blob in data)
@@ -70,14 +71,13 @@ def _links(top: Path, folder: Path, entries: Sequence[Entry]) -> list[str]:
     return sorted(link for link in links if (top / link).is_symlink())
 
 
-def _sparse(top: Path, paths: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+def _sparse(top: Path, is_below: Callable[[str], bool], entries: Sequence[Entry]) -> list[str]:
     """Return the files that a sparse checkout leaves out."""
     names = [entry.name for entry in entries if entry.flag.upper() == "S"]
     return [
         name
         for name in names
-        if (_is_below(name, paths) or PurePosixPath(name).name == _PROJECT)
-        and not (top / name).exists()
+        if (is_below(name) or PurePosixPath(name).name == _PROJECT) and not (top / name).exists()
     ]
 
 
@@ -93,15 +93,19 @@ def _branches(top: Path) -> list[str]:
     return sorted(names - {"HEAD"})
 
 
-def _of_index(entries: Sequence[Entry], paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _of_index(
+    entries: Sequence[Entry], is_below: Callable[[str], bool]
+) -> Iterator[tuple[str, str]]:
     """Yield the blob and the path of each file in the index."""
     for entry in entries:
-        if entry.mode.startswith(_REGULAR) and _is_below(entry.name, paths):
+        if entry.mode.startswith(_REGULAR) and is_below(entry.name):
             yield entry.digest, entry.name
 
 
-def _is_below(name: str, paths: Sequence[str]) -> bool:
-    return any(name == path or name.startswith(f"{path}/") for path in paths)
+def _below(paths: Sequence[str]) -> Callable[[str], bool]:
+    """Return what tells whether a file is one of some paths, or in one."""
+    names, folders = frozenset(paths), tuple(f"{path}/" for path in paths)
+    return lambda name: name in names or name.startswith(folders)
 
 
 def _of_commits(top: Path, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
