@@ -207,12 +207,12 @@ def publishing(
 
 def _actor_and_home(config: Config, root: Path, environment: Mapping[str, str]) -> tuple[str, str]:
     """Return the user who runs the command, by GitHub Actions, git or the system; and the home."""
-    actor, home = environment.get("GITHUB_ACTOR", ""), config.home
-    if actor and home:
-        return actor, home
+    actor = environment.get("GITHUB_ACTOR", "")
+    if actor and config.home:
+        return actor, config.home
     known = repository.settings(root)
     actor = actor or repository.email(known).strip() or environment.get("USER", "unknown")
-    return actor, home or repository.home(root, known)
+    return actor, signing.home_of(config, root, known)
 
 
 def environment() -> Mapping[str, str]:

@@ -264,9 +264,9 @@ def keep_session(config: Config, environment: Mapping[str, str], root: Path, bun
     return signer
 
 
-def home_of(config: Config, root: Path) -> str:
-    """Return the home of a project, see `mlship.domain.home`."""
-    return config.home or repository.home(root)
+def home_of(config: Config, root: Path, known: Mapping[str, str] | None = None) -> str:
+    """Return the home of a project, see `mlship.domain.home`; `known` are git's settings there."""
+    return config.home or repository.home(root, known)
 
 
 def _own(config: Config, public: str, where: str, trusted: Trust = OPEN) -> OwnKey:
