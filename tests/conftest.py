@@ -39,9 +39,10 @@ REAL = ("integration", "contract")
 LONG = ("slow", "fits")
 """Marks of unit tests that each run wherever a worker is free."""
 SECOND = "second cluster"
-SERVICES = frozenset(
-    ("act", "actionlint", "airflow", "cluster", "docker", "dvc", "kafka", "postgresql", "registry")
-) | {"spark", "two clusters"}
+SERVICES = {
+    *("act", "actionlint", "airflow", "cluster", "docker", "dvc", "kafka", "postgresql"),
+    *("registry", "spark", "two clusters"),
+}
 """What runs beside the tests. With another name, a test would not wait for what it needs."""
 LANES = {"two clusters": "cluster", "cluster": SECOND, "docker": "docker"}
 """The group of a service that one test at a time uses: clusters of one node, an engine that loses

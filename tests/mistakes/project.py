@@ -69,7 +69,7 @@ class Project:
         project = cls(folder)
         config = project.read("mlship.yaml")
         project.write("mlship.yaml", config[: config.index("\ntests:")] + _QUICK)
-        project.git("init", "-q", "--template=", "-b", "develop")
+        project.git("init", "-q", "-b", "develop")
         project.commit()
         return project
 
